@@ -1,0 +1,299 @@
+"""The fold: the only place where history becomes numbers.
+
+`JourneyState = fold(events, contacts)`. It is made of parts that forget the order in which they were
+told: exponentially decayed sums (moved to a common instant before they are added), latest times (a maximum), the latest contacts
+in each cap's scope (a top-k), the latest consent (a last-writer-wins register). So a late event gives the same
+state up to rounding of the sums, and `snapshot == fold(log)`.
+
+Decay: sum of v · 2^(-(t - t_i) / half-life), kept at the instant `as_of`; see Cormode, Shkapenyuk, Srivastava, Xu,
+"Forward decay: a practical time decay model for streaming systems" (ICDE 2009).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from hashlib import sha256
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.catalogue import Catalogue, attribute_columns, attribute_values
+from engine.errors import CatalogueError, StoreError, nearest
+from engine.records import DAY, Bools, EventColumns, Floats, Ints
+
+NEVER = -np.inf
+UNKNOWN, GRANTED, WITHDRAWN = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class EventKind:
+    """A declared kind of event. `value` is the unit of its value, None when it has none.
+
+    response: it answers a contact. consent: it sets the consent of its channel. ends_journey: nothing follows it.
+    """
+
+    name: str
+    value: str | None = None
+    response: bool = False
+    consent: Literal["granted", "withdrawn"] | None = None
+    ends_journey: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """At most `limit` contacts among `actions` (Bools [n]) in any `window_seconds`, by send time."""
+
+    name: str
+    actions: Bools
+    limit: int
+    window_seconds: float
+
+
+@dataclass(slots=True)
+class JourneyState:
+    """The folded history of B customers, as arrays that the fold changes in place.
+
+    as_of: [B], the instant at which `decayed` holds. decayed: [B, counters, half-lives]. last: [B, lasts], -inf = never.
+    slots: [B, sum of cap limits], the latest send times in each cap's scope, -inf = free.
+    consent: int8 [B, channels] (0 unknown, 1 granted, 2 withdrawn). consent_at: [B, channels].
+    """
+
+    as_of: Floats
+    decayed: Floats
+    last: Floats
+    slots: Floats
+    consent: NDArray[np.int8]
+    consent_at: Floats
+
+    def __len__(self) -> int:
+        return len(self.as_of)
+
+    def take(self, rows: Ints) -> "JourneyState":
+        """A copy of some rows."""
+        return JourneyState(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    def put(self, rows: Ints, other: "JourneyState") -> None:
+        """Overwrite `rows` with the rows of `other`."""
+        for f in fields(self):
+            getattr(self, f.name)[rows] = getattr(other, f.name)
+
+    def to_bytes(self) -> bytes:
+        """All rows, packed; `Fold.from_bytes` reads them back bit for bit."""
+        parts = [getattr(self, f.name).reshape(len(self), -1).astype(np.float64) for f in fields(self)]
+        return np.ascontiguousarray(np.concatenate(parts, axis=1), "<f8").tobytes()
+
+
+class Fold:
+    """The layout of the state and the two ways to add to it.
+
+    counters: names of the decayed sums: `event:<kind>` (count), `event:<kind>:value`, `contact`, `contact:<channel>`,
+    `content:<id>` and `attribute:<name>[=<category>]` of contacts, `response:<channel>`, `response:<content>`.
+    lasts: names of the latest times: `contact`, `contact:<channel>`, `response`, `event:<kind>`.
+    """
+
+    def __init__(
+        self,
+        kinds: Sequence[EventKind],
+        catalogue: Catalogue,
+        half_lives_days: Sequence[float],
+        caps: Sequence[Cap] = (),
+        content_memory: bool = True,
+    ) -> None:
+        self.kinds, self.catalogue, self.caps = tuple(kinds), catalogue, tuple(caps)
+        self.half_lives = np.array(half_lives_days, np.float64) * DAY
+        self._kind = {k.name: i for i, k in enumerate(self.kinds)}
+        self._lay_out_events()
+        self._lay_out_contacts(content_memory)
+        self._lay_out_responses(content_memory)
+        self._lay_out_lasts()
+        starts = np.cumsum([0, *(c.limit for c in self.caps)])
+        self.cap_slots = tuple(slice(int(a), int(b)) for a, b in zip(starts[:-1], starts[1:], strict=True))
+        self.digest = self._digest()
+
+    def kind_index(self, name: str) -> int:
+        """Raises CatalogueError for a kind that the spec does not declare."""
+        found = self._kind.get(name)
+        if found is None:
+            raise CatalogueError(f"event kind {name!r} is not declared{nearest(name, list(self._kind))}")
+        return found
+
+    def empty(self, n: int) -> JourneyState:
+        """n customers of whom nothing is known."""
+        channels, slots = len(self.catalogue.channels), sum(c.limit for c in self.caps)
+        return JourneyState(
+            as_of=np.zeros(n),
+            decayed=np.zeros((n, len(self.counters), len(self.half_lives))),
+            last=np.full((n, len(self.lasts)), NEVER),
+            slots=np.full((n, slots), NEVER),
+            consent=np.zeros((n, channels), np.int8),
+            consent_at=np.full((n, channels), NEVER),
+        )
+
+    def from_bytes(self, packed: bytes) -> JourneyState:
+        """The rows that `JourneyState.to_bytes` packed. Raises StoreError when they have another layout."""
+        blank = self.empty(1)
+        shapes = [getattr(blank, f.name).shape[1:] for f in fields(blank)]
+        widths = [int(np.prod(s)) for s in shapes]
+        if len(packed) % (8 * sum(widths)):
+            raise StoreError(f"journey state: found {len(packed)} bytes, expected a multiple of {8 * sum(widths)}")
+        table = np.frombuffer(packed, "<f8").reshape(-1, sum(widths))
+        parts = np.split(table, np.cumsum(widths)[:-1], axis=1)
+        arrays = [p.reshape(len(table), *s).copy() for p, s in zip(parts, shapes, strict=True)]
+        arrays[4] = arrays[4].astype(np.int8)
+        return JourneyState(*arrays)
+
+    def add_events(self, state: JourneyState, events: EventColumns) -> None:
+        """Fold in events in any order, in place. A consent event without a channel withdraws all, grants none."""
+        if not len(events):
+            return
+        self._move(state, events.row, events.occurred_at)
+        weight = np.exp2((events.occurred_at - state.as_of[events.row])[:, None] / self.half_lives)
+        for counter, amount in self._contributions(events):
+            used = counter >= 0
+            index = (events.row[used], counter[used])
+            np.add.at(state.decayed, index, amount[used, None] * weight[used])
+        np.maximum.at(state.last, (events.row, self._last_of_kind[events.kind]), events.occurred_at)
+        response = self._is_response[events.kind]
+        np.maximum.at(state.last[:, self._last_response], events.row[response], events.occurred_at[response])
+        self._add_consents(state, events)
+
+    def add_contacts(self, state: JourneyState, rows: Ints, action: Ints, decided_at: Floats, send_at: Floats) -> None:
+        """Fold in contacts, in place: m customers `rows` get catalogue rows `action`; hold is ignored.
+
+        The decayed sums take the contact at `decided_at` (when it became certain), caps and latest times at `send_at`.
+        """
+        real = action > 0
+        if not real.any():
+            return
+        rows, action, decided_at, send_at = rows[real], action[real], decided_at[real], send_at[real]
+        self._move(state, rows, decided_at)
+        for first in _rounds(rows):
+            r, a = rows[first], action[first]
+            weight = np.exp2((decided_at[first] - state.as_of[r])[:, None] / self.half_lives)
+            state.decayed[r] += self._contact_weights[a][:, :, None] * weight[:, None, :]
+            self._take_slots(state, r, a, send_at[first])
+        np.maximum.at(state.last, (rows, np.zeros_like(rows)), send_at)
+        np.maximum.at(state.last, (rows, 1 + self.catalogue.channel[action]), send_at)
+
+    def set_consent(self, state: JourneyState, rows: Ints, channel: str, granted: bool, at: float) -> None:
+        """A consent known from elsewhere than an event (the customers table), valid from the instant `at`."""
+        c = self.catalogue.channel_index(channel)
+        code = np.full(len(rows), GRANTED if granted else WITHDRAWN)
+        self._register(state, rows, np.full(len(rows), c), code, np.full(len(rows), at))
+
+    def decayed_at(self, state: JourneyState, now: Floats) -> Floats:
+        """The decayed sums at `now` [B], as [B, counters, half-lives]. A `now` before `as_of` counts as `as_of`."""
+        age = np.maximum(now - state.as_of, 0.0)
+        return state.decayed * np.exp2(-age[:, None] / self.half_lives)[:, None, :]
+
+    def _move(self, state: JourneyState, rows: Ints, at: Floats) -> None:
+        """Bring the rows' sums forward to the latest of their `as_of` and `at`."""
+        target = state.as_of.copy()
+        np.maximum.at(target, rows, at)
+        later = np.flatnonzero(target > state.as_of)
+        age = target[later] - state.as_of[later]
+        state.decayed[later] *= np.exp2(-age[:, None] / self.half_lives)[:, None, :]
+        state.as_of[later] = target[later]
+
+    def _contributions(self, events: EventColumns) -> Iterator[tuple[Ints, Floats]]:
+        """(counter, amount) per event, counter -1 where it adds nothing."""
+        ones = np.ones(len(events))
+        response = self._is_response[events.kind]
+        yield self._count_counter[events.kind], ones
+        yield self._value_counter[events.kind], events.value
+        yield np.where(response & (events.channel >= 0), self._response_channel + events.channel, -1), ones
+        if self._response_content >= 0:
+            yield np.where(response & (events.content >= 0), self._response_content + events.content, -1), ones
+
+    def _add_consents(self, state: JourneyState, events: EventColumns) -> None:
+        code = self._consent_of_kind[events.kind]
+        named = (code != UNKNOWN) & (events.channel >= 0)
+        self._register(state, events.row[named], events.channel[named], code[named], events.occurred_at[named])
+        for i in np.flatnonzero((code == WITHDRAWN) & (events.channel < 0)):
+            channels = np.arange(len(self.catalogue.channels))
+            row, at = np.full(len(channels), events.row[i]), np.full(len(channels), events.occurred_at[i])
+            self._register(state, row, channels, np.full(len(channels), WITHDRAWN), at)
+
+    def _register(self, state: JourneyState, rows: Ints, channel: Ints, code: Ints, at: Floats) -> None:
+        """Last writer wins; at the same instant a withdrawal wins."""
+        for i in np.lexsort((code, at)):
+            cell = rows[i], channel[i]
+            if (at[i], code[i]) >= (state.consent_at[cell], state.consent[cell]):
+                state.consent[cell], state.consent_at[cell] = code[i], at[i]
+
+    def _take_slots(self, state: JourneyState, rows: Ints, action: Ints, send_at: Floats) -> None:
+        for cap, place in zip(self.caps, self.cap_slots, strict=True):
+            counted = cap.actions[action]
+            r, at = rows[counted], send_at[counted]
+            earliest = place.start + np.argmin(state.slots[r, place], axis=1)
+            state.slots[r, earliest] = np.maximum(state.slots[r, earliest], at)
+
+    def _lay_out_events(self) -> None:
+        self.counters: tuple[str, ...] = ()
+        self._count_counter = np.zeros(len(self.kinds), np.int64)
+        self._value_counter = np.full(len(self.kinds), -1, np.int64)
+        for i, kind in enumerate(self.kinds):
+            self._count_counter[i] = self._append(f"event:{kind.name}")
+            if kind.value is not None:
+                self._value_counter[i] = self._append(f"event:{kind.name}:value")
+
+    def _lay_out_contacts(self, content_memory: bool) -> None:
+        channels, contents = self.catalogue.channels, self.catalogue.contents
+        columns = attribute_columns(contents)
+        start = self._append("contact")
+        for channel in channels:
+            self._append(f"contact:{channel.name}")
+        for content in contents if content_memory else ():
+            self._append(f"content:{content.id}")
+        for name, category in columns:
+            self._append(f"attribute:{name}" + (f"={category}" if category is not None else ""))
+        real = self.catalogue.channel[1:, None], self.catalogue.content[1:]
+        by_channel = real[0] == np.arange(len(channels))
+        by_content = real[1][:, None] == np.arange(len(contents) if content_memory else 0)
+        by_attribute = attribute_values(contents, columns)[real[1]]
+        weights = np.concatenate([np.ones((len(real[1]), 1)), by_channel, by_content, by_attribute], axis=1)
+        self._contact_weights = np.zeros((len(self.catalogue), start + weights.shape[1]))
+        self._contact_weights[1:, start:] = weights
+
+    def _lay_out_responses(self, content_memory: bool) -> None:
+        self._is_response = np.array([k.response for k in self.kinds], bool)
+        self._response_channel = self._response_content = -1
+        if self._is_response.any():
+            self._response_channel = len(self.counters)
+            for channel in self.catalogue.channels:
+                self._append(f"response:{channel.name}")
+        if self._is_response.any() and content_memory:
+            self._response_content = len(self.counters)
+            for content in self.catalogue.contents:
+                self._append(f"response:{content.id}")
+        grown = len(self.counters) - self._contact_weights.shape[1]
+        self._contact_weights = np.pad(self._contact_weights, ((0, 0), (0, grown)))
+
+    def _lay_out_lasts(self) -> None:
+        channels = [f"contact:{c.name}" for c in self.catalogue.channels]
+        self.lasts: tuple[str, ...] = ("contact", *channels, "response", *(f"event:{k.name}" for k in self.kinds))
+        self._last_response = 1 + len(channels)
+        self._last_of_kind = self._last_response + 1 + np.arange(len(self.kinds))
+        code = {None: UNKNOWN, "granted": GRANTED, "withdrawn": WITHDRAWN}
+        self._consent_of_kind = np.array([code[k.consent] for k in self.kinds], np.int64)
+
+    def _append(self, counter: str) -> int:
+        self.counters = (*self.counters, counter)
+        return len(self.counters) - 1
+
+    def _digest(self) -> str:
+        """Changes whenever a packed state would mean something else."""
+        text = repr((self.counters, self.lasts, self.half_lives.tolist(), [c.name for c in self.catalogue.channels]))
+        text += repr([(c.name, c.limit, c.window_seconds, np.packbits(c.actions).tolist()) for c in self.caps])
+        text += repr(self.kinds) + repr(self.catalogue.actions)
+        return sha256(text.encode() + self._contact_weights.tobytes()).hexdigest()[:12]
+
+
+def _rounds(rows: Ints) -> Iterator[Ints]:
+    """Positions in groups in which no row occurs twice, in the order given."""
+    order = np.argsort(rows, kind="stable")
+    ranked = rows[order]
+    start = np.concatenate([[True], ranked[1:] != ranked[:-1]])
+    rank = np.arange(len(rows)) - np.maximum.accumulate(np.where(start, np.arange(len(rows)), 0))
+    for k in range(int(rank.max()) + 1):
+        yield order[rank == k]
