@@ -1,0 +1,68 @@
+"""What an episode follows: when a customer's decisions came up and what the world around them was like then."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.journey import JourneyState
+from engine.records import EventColumns, Floats, Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """J journeys of at most T decisions each, with everything in them that no action of ours changes.
+
+    customer_id: J names. zone: Ints [J] (`engine.clock.zone_id`). length: Ints [J], decisions of each journey.
+    decided_at: Floats [J, T], epoch seconds; until: Floats [J, T], the end of each decision's window (the next decision,
+    for the last one the end of what was seen); both NaN after the journey's end. context: Floats [J, T, c], columns as in
+    `ContextSchema`. initial: the state [J] before the first decision, including `history`.
+    moment: Ints [J, T], index into the spec's moments (-1 = none), or None where nothing has moments.
+    history: events before the first decision (row = journey), for whoever writes a log or tracks them; may be empty.
+    hidden: what only a synthetic world knows of its customers, first axis J; empty for journeys from a log.
+    """
+
+    customer_id: Sequence[str]
+    zone: Ints
+    length: Ints
+    decided_at: Floats
+    until: Floats
+    context: Floats
+    initial: JourneyState
+    moment: Ints | None = None
+    history: EventColumns = field(default_factory=EventColumns.empty)
+    hidden: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.customer_id)
+
+    def take(self, journeys: Ints) -> "Replay":
+        """The journeys at these positions, in this order; a position may repeat."""
+        rows = np.asarray(journeys, np.int64)
+        return Replay(
+            customer_id=[self.customer_id[j] for j in rows],
+            zone=self.zone[rows],
+            length=self.length[rows],
+            decided_at=self.decided_at[rows],
+            until=self.until[rows],
+            context=self.context[rows],
+            initial=self.initial.take(rows),
+            moment=None if self.moment is None else self.moment[rows],
+            history=_history_of(self.history, rows, len(self)),
+            hidden={name: values[rows] for name, values in self.hidden.items()},
+        )
+
+
+def _history_of(history: EventColumns, rows: Ints, journeys: int) -> EventColumns:
+    """The events of `rows`, renumbered; those of a journey that is taken twice appear twice."""
+    if not len(history):
+        return history
+    order = np.argsort(history.row, kind="stable")
+    first = np.searchsorted(history.row[order], np.arange(journeys + 1))
+    start, count = first[rows], np.diff(first)[rows]
+    within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    index = order[np.repeat(start, count) + within]
+    new_row = np.repeat(np.arange(len(rows)), count)
+    found = history.take(index)
+    return EventColumns(new_row, found.kind, found.occurred_at, found.value, found.channel, found.content)
