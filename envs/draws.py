@@ -1,8 +1,8 @@
 """Random numbers that belong to a customer, not to a batch: row i of a batch draws what it would draw alone.
 
-Counter based, as in Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011); the mixing function is
-splitmix64 (Steele, Lea and Flood, OOPSLA 2014). A draw is a hash of (key, counter), so it depends on nothing
-but the row's key and on how many numbers the row has drawn before.
+Counter based, as in Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC 2011); the mixing
+function is splitmix64 (Steele, Lea and Flood, OOPSLA 2014). A draw is a hash of (key, counter), so it depends
+on nothing but the row's key and on how many numbers the row has drawn before.
 """
 
 import numpy as np
@@ -31,7 +31,7 @@ class Draws:
 
     @classmethod
     def seeded(cls, seed: int, n: int) -> "Draws":
-        """Row i gets the key of `seed + i`: a single environment with seed s + i equals row i of a batch with seed s.
+        """Row i gets the key of `seed + i`: one environment with seed s + i equals row i of a batch with seed s.
 
         So two seeds that are close share rows; where that matters use `independent`.
         """
@@ -40,7 +40,7 @@ class Draws:
     @classmethod
     def independent(cls, seed: int, n: int, salt: int = 0) -> "Draws":
         """n rows whose streams have nothing in common with those of another seed or another salt."""
-        base = _mix(_mix(np.array([seed % 2**64], np.uint64)) + np.uint64(salt % 2**64) * _GOLDEN)
+        base = _mix(_mix(np.array([seed % 2**64], np.uint64)) + np.array([salt % 2**64], np.uint64) * _GOLDEN)
         return cls(_mix(base ^ _mix(np.arange(n, dtype=np.uint64) + _GOLDEN)))
 
     def __len__(self) -> int:

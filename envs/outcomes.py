@@ -22,8 +22,8 @@ Latent = dict[str, NDArray[np.generic]]
 class Turn:
     """One decision of each of B customers and the window that follows it, (now, until].
 
-    observation: Floats32 [B, d]; context: Floats [B, c]; action: Ints [B], catalogue rows. last_contact: Ints [B], the
-    row of the latest contact sent at or before now, 0 = none. now, until: Floats [B], epoch seconds.
+    observation: Floats32 [B, d]; context: Floats [B, c]; action: Ints [B], catalogue rows. last_contact: Ints
+    [B], the row of the latest contact sent at or before now, 0 = none. now, until: Floats [B], epoch seconds.
     send_at: Floats [B], NaN for hold; may lie after `until`. zone: Ints [B].
     """
 
@@ -45,7 +45,7 @@ class OutcomeModel(Protocol):
         ...
 
     def outcomes(self, latent: Latent, turn: Turn, draws: Draws) -> EventColumns:
-        """The events of the window: row in [0, B), occurred_at in (now, until]. May change `latent` in place."""
+        """The window's events: row in [0, B), occurred_at in (now, until]. May change `latent` in place."""
         ...
 
     def evolve(self, latent: Latent, turn: Turn, replayed: Floats, draws: Draws) -> Floats:

@@ -1,4 +1,4 @@
-"""What an episode follows: when a customer's decisions came up and what the world around them was like then."""
+"""What an episode follows: when a customer's decisions came up and what the world around them was then."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ from engine.records import EventColumns, Floats, Ints
 class Replay:
     """J journeys of at most T decisions each, with everything in them that no action of ours changes.
 
-    customer_id: J names. zone: Ints [J] (`engine.clock.zone_id`). length: Ints [J], decisions of each journey.
-    decided_at: Floats [J, T], epoch seconds; until: Floats [J, T], the end of each decision's window (the next decision,
-    for the last one the end of what was seen); both NaN after the journey's end. context: Floats [J, T, c], columns as in
-    `ContextSchema`. initial: the state [J] before the first decision, including `history`.
+    customer_id: J names. zone: Ints [J] (`engine.clock.zone_id`). length: Ints [J], decisions of each one.
+    decided_at: Floats [J, T], epoch seconds; until: Floats [J, T], the end of each decision's window (the next
+    decision, for the last one the end of what was seen); both NaN after the journey's end. context: Floats
+    [J, T, c], columns as in `ContextSchema`. initial: the state [J] before the first decision, with `history`.
     moment: Ints [J, T], index into the spec's moments (-1 = none), or None where nothing has moments.
-    history: events before the first decision (row = journey), for whoever writes a log or tracks them; may be empty.
+    history: events before the first decision (row = journey), for whoever writes a log; may be empty.
     hidden: what only a synthetic world knows of its customers, first axis J; empty for journeys from a log.
     """
 
