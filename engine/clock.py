@@ -70,9 +70,13 @@ def parse_instant(text: str, where: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ClockError(f"{where}: found {text!r}, expected an ISO-8601 time such as 2026-03-01T09:00:00Z") from None
+        raise ClockError(
+            f"{where}: found {text!r}, expected an ISO-8601 time such as 2026-03-01T09:00:00Z"
+        ) from None
     if moment.tzinfo is None:
-        raise ClockError(f"{where}: found {text!r}, expected a time with a zone such as {text}Z or {text}+01:00")
+        raise ClockError(
+            f"{where}: found {text!r}, expected a time with a zone such as {text}Z or {text}+01:00"
+        )
     return moment.timestamp()
 
 
@@ -87,7 +91,9 @@ def _transitions(name: str) -> tuple[Floats, Floats]:
     try:
         zone = ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise ClockError(f"time zone: found {name!r}, expected an IANA name such as Europe/Berlin or UTC") from None
+        raise ClockError(
+            f"time zone: found {name!r}, expected an IANA name such as Europe/Berlin or UTC"
+        ) from None
     instants: list[float] = []
     offsets = [_seconds(_FIRST, zone)]
     day = _FIRST

@@ -191,7 +191,9 @@ class AttributeSchema:
 
 def _one_hot(names: Sequence[str], vocabulary: Sequence[str]) -> Floats:
     """[max(names, 1), vocabulary]; a row of zeros for a name outside the vocabulary."""
-    return np.array([[name == v for v in vocabulary] for name in names or [""]], np.float64).reshape(-1, len(vocabulary))
+    return np.array([[name == v for v in vocabulary] for name in names or [""]], np.float64).reshape(
+        -1, len(vocabulary)
+    )
 
 
 def _clock(now: Floats, zone: Ints) -> Floats:
@@ -218,7 +220,9 @@ def _number_of(feature: ContextFeature, value: Value) -> float:
         return -1.0 if feature.type == "category" else float("nan")
     if feature.type == "category":
         if value not in feature.categories:
-            raise ValueError(f"found {value!r}, expected one of its categories{nearest(str(value), feature.categories)}")
+            raise ValueError(
+                f"found {value!r}, expected one of its categories{nearest(str(value), feature.categories)}"
+            )
         return float(feature.categories.index(str(value)))
     if feature.type == "flag":
         if not isinstance(value, bool | np.bool_):
@@ -226,7 +230,9 @@ def _number_of(feature: ContextFeature, value: Value) -> float:
         return float(value)
     if isinstance(value, bool | np.bool_ | str) or not isfinite(value):
         raise ValueError(f"found {value!r}, expected a finite number")
-    if (feature.minimum is not None and value < feature.minimum) or (feature.maximum is not None and value > feature.maximum):
+    if (feature.minimum is not None and value < feature.minimum) or (
+        feature.maximum is not None and value > feature.maximum
+    ):
         raise ValueError(f"found {value!r}, expected {_limits(feature)}")
     return float(value)
 

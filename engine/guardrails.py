@@ -187,7 +187,9 @@ class EligibilityRule:
         holds = column >= 0 if feature.type == "category" else ~np.isnan(column)
         if predicate.one_of is not None:
             wanted = predicate.one_of
-            codes = [feature.categories.index(str(w)) for w in wanted] if feature.type == "category" else wanted
+            codes = (
+                [feature.categories.index(str(w)) for w in wanted] if feature.type == "category" else wanted
+            )
             holds &= np.isin(column, np.array(codes, np.float64))
         if predicate.at_least is not None:
             holds &= column >= predicate.at_least

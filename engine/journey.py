@@ -135,7 +135,9 @@ class Fold:
         shapes = [getattr(blank, f.name).shape[1:] for f in fields(blank)]
         widths = [int(np.prod(s)) for s in shapes]
         if len(packed) % (8 * sum(widths)):
-            raise StoreError(f"journey state: found {len(packed)} bytes, expected a multiple of {8 * sum(widths)}")
+            raise StoreError(
+                f"journey state: found {len(packed)} bytes, expected a multiple of {8 * sum(widths)}"
+            )
         table = np.frombuffer(packed, "<f8").reshape(-1, sum(widths))
         parts = np.split(table, np.cumsum(widths)[:-1], axis=1)
         arrays = [p.reshape(len(table), *s).copy() for p, s in zip(parts, shapes, strict=True)]
@@ -157,7 +159,9 @@ class Fold:
         np.maximum.at(state.last[:, self._last_response], events.row[response], events.occurred_at[response])
         self._add_consents(state, events)
 
-    def add_contacts(self, state: JourneyState, rows: Ints, action: Ints, decided_at: Floats, send_at: Floats) -> None:
+    def add_contacts(
+        self, state: JourneyState, rows: Ints, action: Ints, decided_at: Floats, send_at: Floats
+    ) -> None:
         """Fold in contacts, in place: m customers `rows` get catalogue rows `action`; hold is ignored.
 
         The decayed sums take the contact at `decided_at` (when it became certain), caps and latest times at `send_at`.
@@ -203,12 +207,17 @@ class Fold:
         yield self._value_counter[events.kind], events.value
         yield np.where(response & (events.channel >= 0), self._response_channel + events.channel, -1), ones
         if self._response_content >= 0:
-            yield np.where(response & (events.content >= 0), self._response_content + events.content, -1), ones
+            yield (
+                np.where(response & (events.content >= 0), self._response_content + events.content, -1),
+                ones,
+            )
 
     def _add_consents(self, state: JourneyState, events: EventColumns) -> None:
         code = self._consent_of_kind[events.kind]
         named = (code != UNKNOWN) & (events.channel >= 0)
-        self._register(state, events.row[named], events.channel[named], code[named], events.occurred_at[named])
+        self._register(
+            state, events.row[named], events.channel[named], code[named], events.occurred_at[named]
+        )
         for i in np.flatnonzero((code == WITHDRAWN) & (events.channel < 0)):
             channels = np.arange(len(self.catalogue.channels))
             row, at = np.full(len(channels), events.row[i]), np.full(len(channels), events.occurred_at[i])
@@ -271,7 +280,12 @@ class Fold:
 
     def _lay_out_lasts(self) -> None:
         channels = [f"contact:{c.name}" for c in self.catalogue.channels]
-        self.lasts: tuple[str, ...] = ("contact", *channels, "response", *(f"event:{k.name}" for k in self.kinds))
+        self.lasts: tuple[str, ...] = (
+            "contact",
+            *channels,
+            "response",
+            *(f"event:{k.name}" for k in self.kinds),
+        )
         self._last_response = 1 + len(channels)
         self._last_of_kind = self._last_response + 1 + np.arange(len(self.kinds))
         code = {None: UNKNOWN, "granted": GRANTED, "withdrawn": WITHDRAWN}
@@ -283,8 +297,12 @@ class Fold:
 
     def _digest(self) -> str:
         """Changes whenever a packed state would mean something else."""
-        text = repr((self.counters, self.lasts, self.half_lives.tolist(), [c.name for c in self.catalogue.channels]))
-        text += repr([(c.name, c.limit, c.window_seconds, np.packbits(c.actions).tolist()) for c in self.caps])
+        text = repr(
+            (self.counters, self.lasts, self.half_lives.tolist(), [c.name for c in self.catalogue.channels])
+        )
+        text += repr(
+            [(c.name, c.limit, c.window_seconds, np.packbits(c.actions).tolist()) for c in self.caps]
+        )
         text += repr(self.kinds) + repr(self.catalogue.actions)
         return sha256(text.encode() + self._contact_weights.tobytes()).hexdigest()[:12]
 

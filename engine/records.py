@@ -125,4 +125,6 @@ class EventColumns:
     def concat(parts: Sequence["EventColumns"]) -> "EventColumns":
         if not parts:
             return EventColumns.empty()
-        return EventColumns(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(EventColumns)))
+        return EventColumns(
+            *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(EventColumns))
+        )

@@ -1,0 +1,398 @@
+"""nextbest.toml, read and checked: what do we know, what can we do, when may we, what is it worth."""
+
+import csv
+import io
+import tomllib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from engine.catalogue import Attribute, Catalogue, Channel, Content, Timing
+from engine.declarations import (
+    ContentTable,
+    EligibilityTable,
+    PredicateTable,
+    SpecTable,
+    known_keys,
+    seconds_of_day,
+)
+from engine.encoding import AttributeSchema, ContextFeature, ContextSchema, Encoder
+from engine.errors import SpecError, nearest
+from engine.guardrails import Eligibility, Guardrails, Predicate, QuietHours, compile_guardrails
+from engine.journey import Cap, EventKind, Fold
+from engine.records import DAY, Bools
+from engine.reward import Reward
+
+MANY_CONTENTS = 50
+"""With more contents than this the fold keeps no memory of single contents, unless the spec asks for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class JourneySettings:
+    """[journey]: discount per day, horizon and half-lives in days, the named moments."""
+
+    discount_per_day: float
+    horizon_days: float
+    half_lives_days: tuple[float, ...]
+    moments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One use case, compiled. `text` (and `contents_text`, a CSV) is all that is needed to make it again."""
+
+    name: str
+    text: str
+    contents_file: str | None
+    contents_text: str | None
+    kinds: tuple[EventKind, ...]
+    catalogue: Catalogue
+    fold: Fold
+    context: ContextSchema
+    encoder: Encoder
+    attributes: AttributeSchema
+    guardrails: Guardrails
+    reward: Reward
+    currency: str
+    journey: JourneySettings
+
+    @staticmethod
+    def read(path: Path) -> "Spec":
+        """The spec in a file. Raises SpecError that names file, table, key, what was found and what is expected."""
+        try:
+            text = Path(path).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise SpecError(f"{path}: cannot be read: {reason}") from None
+        return Spec.parse(text, file=str(path), folder=Path(path).parent)
+
+    @staticmethod
+    def parse(text: str, file: str = "nextbest.toml", folder: Path | None = None) -> "Spec":
+        """The spec in a text; `folder` is where a `contents_file` is looked for. Raises SpecError."""
+        reader = _Reader(file, folder)
+        return reader.compile(text)
+
+    @property
+    def digest(self) -> str:
+        """12 hex digits that change with the text of the spec or of its contents file."""
+        return sha256(f"{self.text}\0{self.contents_text or ''}".encode()).hexdigest()[:12]
+
+
+class _Reader:
+    def __init__(self, file: str, folder: Path | None) -> None:
+        self._file, self._folder = file, folder
+        self._contents_text: str | None = None
+
+    def compile(self, text: str) -> Spec:
+        table = self._table(text)
+        kinds = tuple(EventKind(name, **dict(kind)) for name, kind in table.events.items())
+        catalogue = self._catalogue(table)
+        context = ContextSchema(
+            [
+                ContextFeature(name, **{**dict(feature), "categories": tuple(feature.categories)})
+                for name, feature in table.context.items()
+            ]
+        )
+        fold = self._fold(table, kinds, catalogue)
+        return Spec(
+            name=table.name,
+            text=text,
+            contents_file=table.contents_file,
+            contents_text=self._contents_text,
+            kinds=kinds,
+            catalogue=catalogue,
+            fold=fold,
+            context=context,
+            encoder=Encoder(fold, context),
+            attributes=AttributeSchema.of(catalogue),
+            guardrails=self._guardrails(table, fold, context),
+            reward=self._reward(table, fold),
+            currency=table.reward.currency,
+            journey=JourneySettings(
+                table.journey.discount_per_day,
+                table.journey.horizon_days,
+                tuple(table.journey.half_lives_days),
+                tuple(table.journey.moments),
+            ),
+        )
+
+    def _table(self, text: str) -> SpecTable:
+        try:
+            return SpecTable.model_validate(tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise SpecError(f"{self._file}: is not TOML: {error}") from None
+        except ValidationError as error:
+            raise SpecError("\n".join(dict.fromkeys(self._say(e) for e in error.errors()))) from None
+
+    def _say(self, error: Any) -> str:
+        """One line for one pydantic error."""
+        path = tuple(p for p in error["loc"] if not (isinstance(p, str) and p in _UNION_PARTS))
+        table, key = _table_name(path[:-1]), str(path[-1]) if path else ""
+        where = f"{self._file}: [{table}]" if table else f"{self._file}:"
+        if error["type"] == "extra_forbidden":
+            return f"{where} {key}: unknown key{nearest(key, known_keys(path[:-1]))}"
+        if error["type"] == "missing":
+            return f"{where} {key}: is missing"
+        expected = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+        if isinstance(error["input"], dict):
+            return f"{where} {key}: expected {expected}"
+        return f"{where} {key}: found {error['input']!r}, expected {expected}"
+
+    def _error(self, table: str, key: str, message: str) -> SpecError:
+        return SpecError(f"{self._file}: [{table}] {key}: {message}")
+
+    def _catalogue(self, table: SpecTable) -> Catalogue:
+        channels = [Channel(name, c.consent, c.cost) for name, c in table.channels.items()]
+        timings = [
+            Timing(name, t.delay_hours, None if t.at is None else seconds_of_day(t.at), t.days)
+            for name, t in table.timings.items()
+        ]
+        names, times = [c.name for c in channels], [t.name for t in timings]
+        contents: list[Content] = []
+        for declared in [*table.contents, *self._contents_of_file(table)]:
+            where = f"contents {declared.id}"
+            if any(declared.id == c.id for c in contents):
+                raise self._error("contents", "id", f"found {declared.id!r} twice, expected ids that differ")
+            contents.append(
+                Content(
+                    id=declared.id,
+                    channels=self._names(where, "channels", declared.channels, names),
+                    timings=self._names(where, "timings", declared.timings, times),
+                    attributes=dict(declared.attributes),
+                    cost=declared.cost,
+                    valid_from=_epoch(declared.valid_from),
+                    valid_until=_epoch(declared.valid_until),
+                )
+            )
+        self._check_attribute_types(contents)
+        return Catalogue(channels, contents, timings)
+
+    def _names(self, table: str, key: str, chosen: list[str] | None, known: Sequence[str]) -> tuple[str, ...]:
+        """The chosen names, all known ones when none are given; each must be known, and named once."""
+        if chosen is None:
+            return tuple(known)
+        for name in chosen:
+            if name not in known:
+                raise self._error(table, key, f"found {name!r}, which is not declared{nearest(name, known)}")
+        if not chosen or len(set(chosen)) != len(chosen):
+            raise self._error(table, key, f"found {chosen!r}, expected at least one name, each once")
+        return tuple(chosen)
+
+    def _check_attribute_types(self, contents: Sequence[Content]) -> None:
+        seen: dict[str, tuple[bool, str]] = {}
+        for content in contents:
+            for name, value in content.attributes.items():
+                is_text = isinstance(value, str)
+                before = seen.setdefault(name, (is_text, content.id))
+                if before[0] != is_text:
+                    other = f"a {'text' if before[0] else 'number or flag'} as in content {before[1]!r}"
+                    raise self._error(
+                        f"contents {content.id}", f"attributes.{name}", f"found {value!r}, expected {other}"
+                    )
+
+    def _contents_of_file(self, table: SpecTable) -> list[ContentTable]:
+        if table.contents_file is None:
+            return []
+        path = (self._folder or Path()) / table.contents_file
+        try:
+            self._contents_text = _csv_text(path)
+        except (OSError, UnicodeDecodeError, ImportError) as error:
+            raise SpecError(f"{self._file}: contents_file: {path} cannot be read: {error}") from None
+        rows = csv.DictReader(io.StringIO(self._contents_text))
+        return [self._content_of_row(path, number, row) for number, row in enumerate(rows, start=2)]
+
+    def _content_of_row(self, path: Path, number: int, row: dict[str, Any]) -> ContentTable:
+        declared: dict[str, Any] = {"attributes": {}}
+        for column, cell in row.items():
+            if column is None or cell is None:
+                raise SpecError(f"{path}: row {number}: expected {len(row) - 1} cells as in the header")
+            if cell == "":
+                continue
+            if column in ("channels", "timings"):
+                declared[column] = [part.strip() for part in cell.split(";")]
+            elif column in ("valid_from", "valid_until", "cost"):
+                declared[column] = _cell(cell) if column == "cost" else _moment(cell)
+            elif column == "id":
+                declared["id"] = cell
+            else:
+                declared["attributes"][column] = _cell(cell)
+        try:
+            return ContentTable.model_validate(declared)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(p) for p in first["loc"])
+            raise SpecError(
+                f"{path}: row {number}: {key}: found {first['input']!r}: {first['msg']}"
+            ) from None
+
+    def _scope(self, table: str, scope: Any, catalogue: Catalogue) -> Bools:
+        """The actions that a rule is about, Bools [n]; hold never is."""
+        channels = self._names(table, "channels", scope.channels, [c.name for c in catalogue.channels])
+        contents = self._names(table, "contents", scope.contents, [c.id for c in catalogue.contents])
+        timings = self._names(table, "timings", scope.timings, [t.name for t in catalogue.timings])
+        return np.array(
+            [
+                not a.is_hold and a.channel in channels and a.content in contents and a.timing in timings
+                for a in catalogue.actions
+            ]
+        )
+
+    def _fold(self, table: SpecTable, kinds: tuple[EventKind, ...], catalogue: Catalogue) -> Fold:
+        self._no_twins("guardrails.caps", table.guardrails.caps)
+        caps = [
+            Cap(c.name, self._scope(f"guardrails.caps {c.name}", c, catalogue), c.limit, c.window_days * DAY)
+            for c in table.guardrails.caps
+        ]
+        memory = table.journey.content_memory
+        memory = len(catalogue.contents) <= MANY_CONTENTS if memory is None else memory
+        return Fold(kinds, catalogue, sorted(table.journey.half_lives_days), caps, memory)
+
+    def _guardrails(self, table: SpecTable, fold: Fold, context: ContextSchema) -> Guardrails:
+        declared = table.guardrails
+        self._no_twins("guardrails.quiet_hours", declared.quiet_hours)
+        self._no_twins("guardrails.eligibility", declared.eligibility)
+        quiet = [
+            QuietHours(
+                q.name,
+                self._scope(f"guardrails.quiet_hours {q.name}", q, fold.catalogue),
+                seconds_of_day(q.start),
+                seconds_of_day(q.end),
+            )
+            for q in declared.quiet_hours
+        ]
+        eligibility = [self._eligibility(e, fold, context) for e in declared.eligibility]
+        return compile_guardrails(fold, context, quiet, eligibility, table.journey.hold)
+
+    def _eligibility(self, declared: EligibilityTable, fold: Fold, context: ContextSchema) -> Eligibility:
+        where = f"guardrails.eligibility {declared.name}"
+        require = tuple(self._predicate(where, p, fold, context) for p in declared.require)
+        return Eligibility(declared.name, self._scope(where, declared, fold.catalogue), require)
+
+    def _predicate(
+        self, where: str, declared: PredicateTable, fold: Fold, context: ContextSchema
+    ) -> Predicate:
+        kinds = [k.name for k in fold.kinds]
+        if declared.event is not None and declared.event not in kinds:
+            raise self._error(
+                where,
+                "event",
+                f"found {declared.event!r}, which is not declared{nearest(declared.event, kinds)}",
+            )
+        one_of: tuple[float | bool | str, ...] | None = None
+        if declared.is_ is not None:
+            one_of = tuple(declared.is_) if isinstance(declared.is_, list) else (declared.is_,)
+        if declared.feature is not None:
+            self._check_feature(where, declared, one_of, context)
+        return Predicate(
+            declared.event,
+            declared.within_days,
+            declared.not_within_days,
+            declared.feature,
+            one_of,
+            declared.at_least,
+            declared.at_most,
+        )
+
+    def _check_feature(
+        self,
+        where: str,
+        declared: PredicateTable,
+        one_of: tuple[float | bool | str, ...] | None,
+        context: ContextSchema,
+    ) -> None:
+        name = str(declared.feature)
+        if name not in context.index:
+            raise self._error(
+                where, "feature", f"found {name!r}, which is not declared{nearest(name, list(context.index))}"
+            )
+        feature = context.features[context.index[name]]
+        for value in one_of or ():
+            if feature.type == "category" and value not in feature.categories:
+                raise self._error(
+                    where,
+                    "is",
+                    f"found {value!r}, no category of {name}{nearest(str(value), feature.categories)}",
+                )
+            if feature.type == "flag" and not isinstance(value, bool):
+                raise self._error(
+                    where, "is", f"found {value!r}, expected true or false, as {name} is a flag"
+                )
+            if feature.type == "number" and (isinstance(value, bool) or isinstance(value, str)):
+                raise self._error(where, "is", f"found {value!r}, expected a number, as {name} is one")
+        if feature.type != "number" and (declared.at_least is not None or declared.at_most is not None):
+            raise self._error(
+                where, "feature", f"{name} is a {feature.type}; at_least and at_most are for numbers"
+            )
+
+    def _reward(self, table: SpecTable, fold: Fold) -> Reward:
+        each, per_value = np.zeros(len(fold.kinds)), np.zeros(len(fold.kinds))
+        known = [k.name for k in fold.kinds]
+        for name, worth in table.reward.events.items():
+            if name not in known:
+                raise self._error(
+                    f"reward.events.{name}", name, f"the event is not declared{nearest(name, known)}"
+                )
+            kind = fold.kind_index(name)
+            if worth.per_value and fold.kinds[kind].value is None:
+                raise self._error(f"reward.events.{name}", "per_value", f"[events.{name}] declares no value")
+            each[kind], per_value[kind] = worth.each, worth.per_value
+        return Reward(each, per_value, fold.catalogue.cost, table.journey.discount_per_day)
+
+    def _no_twins(self, table: str, declared: Iterable[Any]) -> None:
+        names = [d.name for d in declared]
+        for name in names:
+            if names.count(name) > 1:
+                raise self._error(table, "name", f"found {name!r} twice, expected names that differ")
+
+
+_UNION_PARTS = {
+    "float",
+    "bool",
+    "str",
+    "list[union[constrained-float,bool,str]]",
+    "constrained-float",
+    "list",
+}
+
+
+def _table_name(path: Sequence[Any]) -> str:
+    return ".".join(str(p + 1) if isinstance(p, int) else str(p) for p in path)
+
+
+def _epoch(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+def _csv_text(path: Path) -> str:
+    """A CSV file's text; a Parquet file (needs pyarrow) as CSV."""
+    if path.suffix != ".parquet":
+        return path.read_text("utf-8")
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    sink = io.BytesIO()
+    pyarrow.csv.write_csv(pyarrow.parquet.read_table(path), sink)
+    return sink.getvalue().decode()
+
+
+def _cell(text: str) -> Attribute:
+    """true/false, a number, or the text itself."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _moment(text: str) -> datetime | str:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return text
