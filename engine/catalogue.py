@@ -54,9 +54,7 @@ class Catalogue:
     channel, content, timing: Ints [n], -1 for hold. cost: Floats [n], channel cost plus content cost.
     """
 
-    def __init__(
-        self, channels: Sequence[Channel], contents: Sequence[Content], timings: Sequence[Timing]
-    ) -> None:
+    def __init__(self, channels: Sequence[Channel], contents: Sequence[Content], timings: Sequence[Timing]) -> None:
         self.channels, self.contents, self.timings = tuple(channels), tuple(contents), tuple(timings)
         self._channel = {c.name: i for i, c in enumerate(self.channels)}
         self._content = {c.id: i for i, c in enumerate(self.contents)}
@@ -71,15 +69,10 @@ class Catalogue:
         self.channel: Ints = table[:, 0]
         self.content: Ints = table[:, 1]
         self.timing: Ints = table[:, 2]
-        self.cost: Floats = np.array(
-            [0.0, *(self.channels[c].cost + self.contents[x].cost for c, x, _ in triples)]
-        )
+        self.cost: Floats = np.array([0.0, *(self.channels[c].cost + self.contents[x].cost for c, x, _ in triples)])
         self.actions = (
             Action(),
-            *(
-                Action(self.channels[c].name, self.contents[x].id, self.timings[t].name)
-                for c, x, t in triples
-            ),
+            *(Action(self.channels[c].name, self.contents[x].id, self.timings[t].name) for c, x, t in triples),
         )
         self._row = {a: i for i, a in enumerate(self.actions)}
 
@@ -96,15 +89,13 @@ class Catalogue:
                 f"action {channel}/{content}/{timing}: expected channel, content and timing, or none of them for hold"
             )
         self.channel_index(channel), self.content_index(content), self.timing_index(timing)
-        raise CatalogueError(
-            f"action {channel}/{content}/{timing}: the content does not allow this channel and timing"
-        )
+        raise CatalogueError(f"action {channel}/{content}/{timing}: the content does not allow this channel and timing")
 
     def channel_index(self, name: str) -> int:
         return _index(self._channel, name, "channel")
 
-    def content_index(self, id: str) -> int:
-        return _index(self._content, id, "content")
+    def content_index(self, content_id: str) -> int:
+        return _index(self._content, content_id, "content")
 
     def timing_index(self, name: str) -> int:
         return _index(self._timing, name, "timing")

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cache
 from threading import Lock
 from zoneinfo import ZoneInfo
 
@@ -70,13 +70,9 @@ def parse_instant(text: str, where: str) -> float:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ClockError(
-            f"{where}: found {text!r}, expected an ISO-8601 time such as 2026-03-01T09:00:00Z"
-        ) from None
+        raise ClockError(f"{where}: found {text!r}, expected an ISO-8601 time such as 2026-03-01T09:00:00Z") from None
     if moment.tzinfo is None:
-        raise ClockError(
-            f"{where}: found {text!r}, expected a time with a zone such as {text}Z or {text}+01:00"
-        )
+        raise ClockError(f"{where}: found {text!r}, expected a time with a zone such as {text}Z or {text}+01:00")
     return moment.timestamp()
 
 
@@ -85,15 +81,13 @@ def format_instant(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _transitions(name: str) -> tuple[Floats, Floats]:
     """Instants [m] at which the zone's offset changes, and the offsets [m + 1] around them."""
     try:
         zone = ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise ClockError(
-            f"time zone: found {name!r}, expected an IANA name such as Europe/Berlin or UTC"
-        ) from None
+        raise ClockError(f"time zone: found {name!r}, expected an IANA name such as Europe/Berlin or UTC") from None
     instants: list[float] = []
     offsets = [_seconds(_FIRST, zone)]
     day = _FIRST

@@ -18,9 +18,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
 
 def _clock_time(text: str) -> str:
     hours, _, minutes = text.partition(":")
-    if not (
-        hours.isdigit() and minutes.isdigit() and len(minutes) == 2 and int(hours) < 24 and int(minutes) < 60
-    ):
+    if not (hours.isdigit() and minutes.isdigit() and len(minutes) == 2 and int(hours) < 24 and int(minutes) < 60):
         raise ValueError("a time of day such as 08:30")
     return text
 
@@ -156,9 +154,7 @@ class PredicateTable(_Table):
         if (self.event is None) == (self.feature is None):
             raise ValueError("either event or feature")
         if (self.event is not None) != about_event or (self.feature is not None) != about_feature:
-            raise ValueError(
-                "an event with within_days or not_within_days, or a feature with is, at_least or at_most"
-            )
+            raise ValueError("an event with within_days or not_within_days, or a feature with is, at_least or at_most")
         return self
 
 

@@ -1,4 +1,7 @@
-"""From what is known to what a policy sees: observation, context row, attribute matrix. Raw features; the graph normalises."""
+"""From what is known to what a policy sees: observation, context row, attribute matrix.
+
+These are raw features; normalising them is the policy graph's business.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -36,7 +39,8 @@ class ContextFeature:
 class ContextSchema:
     """The declared context features as columns of Floats [c].
 
-    A number is itself, NaN = missing. A flag is 0 or 1, NaN = missing. A category is its place in the declared list, -1 = missing.
+    A number is itself, NaN = missing. A flag is 0 or 1, NaN = missing. A category is its place in the
+    declared list, -1 = missing.
     """
 
     def __init__(self, features: Sequence[ContextFeature]) -> None:
@@ -71,8 +75,9 @@ class ContextSchema:
 class Encoder:
     """(JourneyState, context, clock) → observation float32 [B, d]; `names` [d] says what each column is.
 
-    log(1 + |x|) of every decayed sum (with its sign), 2^(-time since / half-life) of every latest time, the share of each cap that is
-    used, consents (1 granted, -1 withdrawn, 0 unknown), the local clock, the context. Always finite.
+    log(1 + |x|) of every decayed sum (with its sign), 2^(-time since / half-life) of every latest time, the
+    share of each cap that is used, consents (1 granted, -1 withdrawn, 0 unknown), the local clock, the context.
+    Always finite.
     """
 
     def __init__(self, fold: Fold, context: ContextSchema) -> None:
@@ -125,7 +130,8 @@ class Encoder:
 class AttributeSchema:
     """The columns under which a policy knows actions: fixed when it is trained, so that later contents fit in.
 
-    Channels, timings and contents are one-hot (contents unknown to the schema: all zero); `columns` are content attributes.
+    Channels, timings and contents are one-hot (contents unknown to the schema: all zero); `columns` are
+    content attributes.
     """
 
     channels: tuple[str, ...]

@@ -35,7 +35,7 @@ class Rule(Protocol):
         """Bools [B, n]."""
         ...
 
-    def code(self, action: int) -> str: ...
+    def code(self, action: int, /) -> str: ...
 
 
 class ConsentRule:
@@ -51,7 +51,7 @@ class ConsentRule:
         denied = (self._opt_in & (consent != GRANTED)) | (self._opt_out & (consent == WITHDRAWN))
         return _spread(denied, self._catalogue.channel)
 
-    def code(self, action: int) -> str:
+    def code(self, action: int, /) -> str:
         return f"consent:{self._catalogue.actions[action].channel}"
 
 
@@ -64,7 +64,7 @@ class TimingRule:
     def removes(self, at: Situation) -> Bools:
         return _spread(np.isnan(at.send_at), self._catalogue.timing)
 
-    def code(self, action: int) -> str:
+    def code(self, action: int, /) -> str:
         return f"timing_passed:{self._catalogue.actions[action].timing}"
 
 
@@ -85,12 +85,12 @@ class ValidityRule:
         outside[:, HOLD] = False
         return np.asarray(outside, bool)
 
-    def code(self, action: int) -> str:
+    def code(self, action: int, /) -> str:
         return f"validity:{self._catalogue.actions[action].content}"
 
 
 class CapRule:
-    """At most `limit` contacts in any window: no further one while the limit-th latest is within the window before the send time.
+    """At most `limit` contacts in any window: none while the limit-th latest is in the window before the send time.
 
     Contacts planned for later than the send time count too, so a cap holds in whatever order messages go out.
     """
@@ -103,13 +103,16 @@ class CapRule:
         full = earliest[:, None] > at.send_at - self._cap.window_seconds
         return _spread(full, self._timing) & self._cap.actions
 
-    def code(self, action: int) -> str:
+    def code(self, _action: int, /) -> str:
         return f"cap:{self._cap.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class QuietHours:
-    """No send among `actions` (Bools [n]) while the customer's wall clock is in [start, end), seconds of the day; may wrap midnight."""
+    """No send among `actions` (Bools [n]) while the customer's wall clock is in [start, end), seconds of the day.
+
+    An end before the start wraps around midnight.
+    """
 
     name: str
     actions: Bools
@@ -129,7 +132,7 @@ class QuietHoursRule:
         quiet = (clock >= start) & (clock < end) if start < end else (clock >= start) | (clock < end)
         return _spread(quiet & ~passed, self._timing) & self._quiet.actions
 
-    def code(self, action: int) -> str:
+    def code(self, _action: int, /) -> str:
         return f"quiet_hours:{self._quiet.name}"
 
 
@@ -137,8 +140,8 @@ class QuietHoursRule:
 class Predicate:
     """One condition on history or context.
 
-    event: its latest time lies within `within_days` / not within `not_within_days` before now. feature: its value is one of `one_of`,
-    at least `at_least`, at most `at_most`; a missing feature fulfils nothing.
+    event: its latest time lies within `within_days` / not within `not_within_days` before now.
+    feature: its value is one of `one_of`, at least `at_least`, at most `at_most`; a missing one fulfils nothing.
     """
 
     event: str | None = None
@@ -169,7 +172,7 @@ class EligibilityRule:
             holds &= self._recent(predicate, at) if predicate.event is not None else self._is(predicate, at)
         return ~holds[:, None] & self._eligibility.actions
 
-    def code(self, action: int) -> str:
+    def code(self, _action: int, /) -> str:
         return f"eligibility:{self._eligibility.name}"
 
     def _recent(self, predicate: Predicate, at: Situation) -> Bools:
@@ -187,9 +190,7 @@ class EligibilityRule:
         holds = column >= 0 if feature.type == "category" else ~np.isnan(column)
         if predicate.one_of is not None:
             wanted = predicate.one_of
-            codes = (
-                [feature.categories.index(str(w)) for w in wanted] if feature.type == "category" else wanted
-            )
+            codes = [feature.categories.index(str(w)) for w in wanted] if feature.type == "category" else wanted
             holds &= np.isin(column, np.array(codes, np.float64))
         if predicate.at_least is not None:
             holds &= column >= predicate.at_least
@@ -244,7 +245,7 @@ def compile_guardrails(
     eligibility: Sequence[Eligibility] = (),
     hold: bool = True,
 ) -> Guardrails:
-    """All rules of a spec: consent, passed timings and validity by themselves, the fold's caps, and what is declared."""
+    """All rules of a spec: consent, passed timings and validity by themselves, the fold's caps, what is declared."""
     catalogue = fold.catalogue
     validity = ValidityRule(catalogue)
     rules: list[Rule] = [ConsentRule(catalogue), TimingRule(catalogue)]

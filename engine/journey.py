@@ -1,9 +1,9 @@
 """The fold: the only place where history becomes numbers.
 
-`JourneyState = fold(events, contacts)`. It is made of parts that forget the order in which they were
-told: exponentially decayed sums (moved to a common instant before they are added), latest times (a maximum), the latest contacts
-in each cap's scope (a top-k), the latest consent (a last-writer-wins register). So a late event gives the same
-state up to rounding of the sums, and `snapshot == fold(log)`.
+`JourneyState = fold(events, contacts)`. It is made of parts that forget the order in which they were told:
+exponentially decayed sums (moved to a common instant before they are added), latest times (a maximum), the latest
+contacts in each cap's scope (a top-k), the latest consent (a last-writer-wins register). So a late event gives the
+same state up to rounding of the sums, and `snapshot == fold(log)`.
 
 Decay: sum of v · 2^(-(t - t_i) / half-life), kept at the instant `as_of`; see Cormode, Shkapenyuk, Srivastava, Xu,
 "Forward decay: a practical time decay model for streaming systems" (ICDE 2009).
@@ -12,6 +12,7 @@ Decay: sum of v · 2^(-(t - t_i) / half-life), kept at the instant `as_of`; see 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -53,7 +54,8 @@ class Cap:
 class JourneyState:
     """The folded history of B customers, as arrays that the fold changes in place.
 
-    as_of: [B], the instant at which `decayed` holds. decayed: [B, counters, half-lives]. last: [B, lasts], -inf = never.
+    as_of: [B], the instant at which `decayed` holds. decayed: [B, counters, half-lives].
+    last: [B, lasts], -inf = never.
     slots: [B, sum of cap limits], the latest send times in each cap's scope, -inf = free.
     consent: int8 [B, channels] (0 unknown, 1 granted, 2 withdrawn). consent_at: [B, channels].
     """
@@ -107,7 +109,7 @@ class Fold:
         self._lay_out_responses(content_memory)
         self._lay_out_lasts()
         starts = np.cumsum([0, *(c.limit for c in self.caps)])
-        self.cap_slots = tuple(slice(int(a), int(b)) for a, b in zip(starts[:-1], starts[1:], strict=True))
+        self.cap_slots = tuple(slice(int(a), int(b)) for a, b in pairwise(starts))
         self.digest = self._digest()
 
     def kind_index(self, name: str) -> int:
@@ -135,9 +137,7 @@ class Fold:
         shapes = [getattr(blank, f.name).shape[1:] for f in fields(blank)]
         widths = [int(np.prod(s)) for s in shapes]
         if len(packed) % (8 * sum(widths)):
-            raise StoreError(
-                f"journey state: found {len(packed)} bytes, expected a multiple of {8 * sum(widths)}"
-            )
+            raise StoreError(f"journey state: found {len(packed)} bytes, expected a multiple of {8 * sum(widths)}")
         table = np.frombuffer(packed, "<f8").reshape(-1, sum(widths))
         parts = np.split(table, np.cumsum(widths)[:-1], axis=1)
         arrays = [p.reshape(len(table), *s).copy() for p, s in zip(parts, shapes, strict=True)]
@@ -159,9 +159,7 @@ class Fold:
         np.maximum.at(state.last[:, self._last_response], events.row[response], events.occurred_at[response])
         self._add_consents(state, events)
 
-    def add_contacts(
-        self, state: JourneyState, rows: Ints, action: Ints, decided_at: Floats, send_at: Floats
-    ) -> None:
+    def add_contacts(self, state: JourneyState, rows: Ints, action: Ints, decided_at: Floats, send_at: Floats) -> None:
         """Fold in contacts, in place: m customers `rows` get catalogue rows `action`; hold is ignored.
 
         The decayed sums take the contact at `decided_at` (when it became certain), caps and latest times at `send_at`.
@@ -215,9 +213,7 @@ class Fold:
     def _add_consents(self, state: JourneyState, events: EventColumns) -> None:
         code = self._consent_of_kind[events.kind]
         named = (code != UNKNOWN) & (events.channel >= 0)
-        self._register(
-            state, events.row[named], events.channel[named], code[named], events.occurred_at[named]
-        )
+        self._register(state, events.row[named], events.channel[named], code[named], events.occurred_at[named])
         for i in np.flatnonzero((code == WITHDRAWN) & (events.channel < 0)):
             channels = np.arange(len(self.catalogue.channels))
             row, at = np.full(len(channels), events.row[i]), np.full(len(channels), events.occurred_at[i])
@@ -297,12 +293,8 @@ class Fold:
 
     def _digest(self) -> str:
         """Changes whenever a packed state would mean something else."""
-        text = repr(
-            (self.counters, self.lasts, self.half_lives.tolist(), [c.name for c in self.catalogue.channels])
-        )
-        text += repr(
-            [(c.name, c.limit, c.window_seconds, np.packbits(c.actions).tolist()) for c in self.caps]
-        )
+        text = repr((self.counters, self.lasts, self.half_lives.tolist(), [c.name for c in self.catalogue.channels]))
+        text += repr([(c.name, c.limit, c.window_seconds, np.packbits(c.actions).tolist()) for c in self.caps])
         text += repr(self.kinds) + repr(self.catalogue.actions)
         return sha256(text.encode() + self._contact_weights.tobytes()).hexdigest()[:12]
 

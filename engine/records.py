@@ -98,7 +98,8 @@ class Decision:
 class EventColumns:
     """m events in columns, in no particular order.
 
-    row: Ints [m], the customer's place in the batch. kind, channel, content: Ints [m], indices into the spec (-1 = none).
+    row: Ints [m], the customer's place in the batch.
+    kind, channel, content: Ints [m], indices into the spec (-1 = none).
     occurred_at: Floats [m]. value: Floats [m], 0 where the event has none.
     """
 
@@ -125,6 +126,4 @@ class EventColumns:
     def concat(parts: Sequence["EventColumns"]) -> "EventColumns":
         if not parts:
             return EventColumns.empty()
-        return EventColumns(
-            *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(EventColumns))
-        )
+        return EventColumns(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(EventColumns)))

@@ -21,7 +21,7 @@ class Reward:
     discount_per_day: float
 
     def of(self, counts: Floats, values: Floats, action: Ints) -> Floats:
-        """Rewards [B] of counts [B, K], summed values [B, K] and the actions taken [B]. Not discounted within the step."""
+        """Rewards [B] of counts [B, K], summed values [B, K] and actions [B]. Not discounted within the step."""
         return counts @ self.each + values @ self.per_value - self.cost[action]
 
     def of_events(self, events: EventColumns, action: Ints) -> Floats:

@@ -1,7 +1,5 @@
 """nextbest.toml, read and checked: what do we know, what can we do, when may we, what is it worth."""
 
-import csv
-import io
 import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +11,8 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from engine.catalogue import Attribute, Catalogue, Channel, Content, Timing
+from engine.catalogue import Catalogue, Channel, Content, Timing
+from engine.contents_file import contents_text, read_contents
 from engine.declarations import (
     ContentTable,
     EligibilityTable,
@@ -155,7 +154,7 @@ class _Reader:
         ]
         names, times = [c.name for c in channels], [t.name for t in timings]
         contents: list[Content] = []
-        for declared in [*table.contents, *self._contents_of_file(table)]:
+        for declared in [*table.contents, *self._listed(table)]:
             where = f"contents {declared.id}"
             if any(declared.id == c.id for c in contents):
                 raise self._error("contents", "id", f"found {declared.id!r} twice, expected ids that differ")
@@ -172,6 +171,16 @@ class _Reader:
             )
         self._check_attribute_types(contents)
         return Catalogue(channels, contents, timings)
+
+    def _listed(self, table: SpecTable) -> list[ContentTable]:
+        if table.contents_file is None:
+            return []
+        path = (self._folder or Path()) / table.contents_file
+        try:
+            self._contents_text = contents_text(path)
+        except (OSError, UnicodeDecodeError, ImportError) as error:
+            raise SpecError(f"{self._file}: contents_file: {path} cannot be read: {error}") from None
+        return read_contents(path, self._contents_text)
 
     def _names(self, table: str, key: str, chosen: list[str] | None, known: Sequence[str]) -> tuple[str, ...]:
         """The chosen names, all known ones when none are given; each must be known, and named once."""
@@ -195,41 +204,6 @@ class _Reader:
                     raise self._error(
                         f"contents {content.id}", f"attributes.{name}", f"found {value!r}, expected {other}"
                     )
-
-    def _contents_of_file(self, table: SpecTable) -> list[ContentTable]:
-        if table.contents_file is None:
-            return []
-        path = (self._folder or Path()) / table.contents_file
-        try:
-            self._contents_text = _csv_text(path)
-        except (OSError, UnicodeDecodeError, ImportError) as error:
-            raise SpecError(f"{self._file}: contents_file: {path} cannot be read: {error}") from None
-        rows = csv.DictReader(io.StringIO(self._contents_text))
-        return [self._content_of_row(path, number, row) for number, row in enumerate(rows, start=2)]
-
-    def _content_of_row(self, path: Path, number: int, row: dict[str, Any]) -> ContentTable:
-        declared: dict[str, Any] = {"attributes": {}}
-        for column, cell in row.items():
-            if column is None or cell is None:
-                raise SpecError(f"{path}: row {number}: expected {len(row) - 1} cells as in the header")
-            if cell == "":
-                continue
-            if column in ("channels", "timings"):
-                declared[column] = [part.strip() for part in cell.split(";")]
-            elif column in ("valid_from", "valid_until", "cost"):
-                declared[column] = _cell(cell) if column == "cost" else _moment(cell)
-            elif column == "id":
-                declared["id"] = cell
-            else:
-                declared["attributes"][column] = _cell(cell)
-        try:
-            return ContentTable.model_validate(declared)
-        except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(str(p) for p in first["loc"])
-            raise SpecError(
-                f"{path}: row {number}: {key}: found {first['input']!r}: {first['msg']}"
-            ) from None
 
     def _scope(self, table: str, scope: Any, catalogue: Catalogue) -> Bools:
         """The actions that a rule is about, Bools [n]; hold never is."""
@@ -274,9 +248,7 @@ class _Reader:
         require = tuple(self._predicate(where, p, fold, context) for p in declared.require)
         return Eligibility(declared.name, self._scope(where, declared, fold.catalogue), require)
 
-    def _predicate(
-        self, where: str, declared: PredicateTable, fold: Fold, context: ContextSchema
-    ) -> Predicate:
+    def _predicate(self, where: str, declared: PredicateTable, fold: Fold, context: ContextSchema) -> Predicate:
         kinds = [k.name for k in fold.kinds]
         if declared.event is not None and declared.event not in kinds:
             raise self._error(
@@ -320,24 +292,18 @@ class _Reader:
                     f"found {value!r}, no category of {name}{nearest(str(value), feature.categories)}",
                 )
             if feature.type == "flag" and not isinstance(value, bool):
-                raise self._error(
-                    where, "is", f"found {value!r}, expected true or false, as {name} is a flag"
-                )
-            if feature.type == "number" and (isinstance(value, bool) or isinstance(value, str)):
+                raise self._error(where, "is", f"found {value!r}, expected true or false, as {name} is a flag")
+            if feature.type == "number" and isinstance(value, bool | str):
                 raise self._error(where, "is", f"found {value!r}, expected a number, as {name} is one")
         if feature.type != "number" and (declared.at_least is not None or declared.at_most is not None):
-            raise self._error(
-                where, "feature", f"{name} is a {feature.type}; at_least and at_most are for numbers"
-            )
+            raise self._error(where, "feature", f"{name} is a {feature.type}; at_least and at_most are for numbers")
 
     def _reward(self, table: SpecTable, fold: Fold) -> Reward:
         each, per_value = np.zeros(len(fold.kinds)), np.zeros(len(fold.kinds))
         known = [k.name for k in fold.kinds]
         for name, worth in table.reward.events.items():
             if name not in known:
-                raise self._error(
-                    f"reward.events.{name}", name, f"the event is not declared{nearest(name, known)}"
-                )
+                raise self._error(f"reward.events.{name}", name, f"the event is not declared{nearest(name, known)}")
             kind = fold.kind_index(name)
             if worth.per_value and fold.kinds[kind].value is None:
                 raise self._error(f"reward.events.{name}", "per_value", f"[events.{name}] declares no value")
@@ -367,32 +333,3 @@ def _table_name(path: Sequence[Any]) -> str:
 
 def _epoch(moment: datetime | None) -> float | None:
     return None if moment is None else moment.timestamp()
-
-
-def _csv_text(path: Path) -> str:
-    """A CSV file's text; a Parquet file (needs pyarrow) as CSV."""
-    if path.suffix != ".parquet":
-        return path.read_text("utf-8")
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    sink = io.BytesIO()
-    pyarrow.csv.write_csv(pyarrow.parquet.read_table(path), sink)
-    return sink.getvalue().decode()
-
-
-def _cell(text: str) -> Attribute:
-    """true/false, a number, or the text itself."""
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _moment(text: str) -> datetime | str:
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        return text
