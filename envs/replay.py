@@ -14,10 +14,10 @@ from engine.records import EventColumns, Floats, Ints
 class Replay:
     """J journeys of at most T decisions each, with everything in them that no action of ours changes.
 
-    customer_id: J names. zone: Ints [J] (`engine.clock.zone_id`). length: Ints [J], decisions of each one.
-    decided_at: Floats [J, T], epoch seconds; until: Floats [J, T], the end of each decision's window (the next
-    decision, for the last one the end of what was seen); both NaN after the journey's end. context: Floats
-    [J, T, c], columns as in `ContextSchema`. initial: the state [J] before the first decision, with `history`.
+    customer_id: J names. zone: Ints [J] (`engine.clock.zone_id`). length: Ints [J], decisions each.
+    decided_at: Floats [J, T], epoch seconds; until: Floats [J, T], the end of each window (the next
+    decision, the end of what was seen for the last); both NaN after the journey's end. context: Floats
+    [J, T, c], columns as in `ContextSchema`. initial: the state [J] at the first decision, with `history`.
     moment: Ints [J, T], index into the spec's moments (-1 = none), or None where nothing has moments.
     history: events before the first decision (row = journey), for whoever writes a log; may be empty.
     hidden: what only a synthetic world knows of its customers, first axis J; empty for journeys from a log.
