@@ -72,10 +72,17 @@ class Spec:
         return Spec.parse(text, file=str(path), folder=Path(path).parent)
 
     @staticmethod
-    def parse(text: str, file: str = "nextbest.toml", folder: Path | None = None) -> "Spec":
-        """The spec in a text; `folder` is where a `contents_file` is looked for. Raises SpecError."""
-        reader = _Reader(file, folder)
-        return reader.compile(text)
+    def parse(
+        text: str,
+        file: str = "nextbest.toml",
+        folder: Path | None = None,
+        contents_text: str | None = None,
+    ) -> "Spec":
+        """The spec in a text. Raises SpecError.
+
+        `folder` is where a `contents_file` is looked for; a `contents_text` (a CSV) is taken in its place.
+        """
+        return _Reader(file, folder, contents_text).compile(text)
 
     @property
     def digest(self) -> str:
@@ -84,9 +91,9 @@ class Spec:
 
 
 class _Reader:
-    def __init__(self, file: str, folder: Path | None) -> None:
+    def __init__(self, file: str, folder: Path | None, contents_text: str | None) -> None:
         self._file, self._folder = file, folder
-        self._contents_text: str | None = None
+        self._contents_text = contents_text
 
     def compile(self, text: str) -> Spec:
         table = self._table(text)
