@@ -184,7 +184,8 @@ class _Reader:
             return []
         path = (self._folder or Path()) / table.contents_file
         try:
-            self._contents_text = contents_text(path)
+            if self._contents_text is None:
+                self._contents_text = contents_text(path)
         except (OSError, UnicodeDecodeError, ImportError) as error:
             raise SpecError(f"{self._file}: contents_file: {path} cannot be read: {error}") from None
         return read_contents(path, self._contents_text)
