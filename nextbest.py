@@ -1,0 +1,166 @@
+"""The front door: `nextbest <verb>`. Each verb is one lazy line into a room, so that `nextbest --help` is quick."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from engine.errors import NextBestError
+
+EXTRAS = "pip install 'nextbest[serving,training]'"
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+class UserError(click.ClickException):
+    """A user's mistake: its message on stderr, exit status 2."""
+
+    exit_code = 2
+
+
+class FrontDoor(click.Group):
+    """Lists the verbs in the order of the loop; turns a user's mistake into one message instead of a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except NextBestError as mistake:
+            raise UserError(str(mistake)) from mistake
+        except ModuleNotFoundError as missing:
+            raise UserError(f"{ctx.invoked_subcommand} needs the package {missing.name}: {EXTRAS}") from missing
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=FrontDoor, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="nextbest", message="nextbest %(version)s")
+def main() -> None:
+    """Learns from a company's log which channel, content and timing is best for each customer over the whole
+    journey, proves it off-line, and serves it over gRPC.
+
+    The verbs follow the loop. Mistakes in what you give them end with one message and exit status 2.
+    """
+
+
+@main.command()
+@click.option("--world", default="retail", show_default=True, help="Which simulated company.")
+@click.option("--out", type=FOLDER, required=True, help="Folder for the log; it must be new or empty.")
+@click.option("--customers", type=click.IntRange(1), default=2000, show_default=True, help="How many customers.")
+@click.option("--days", type=click.IntRange(1), default=28, show_default=True, help="How long they are observed.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same log.")
+@click.option("--policy", type=FOLDER, help="A bundle that decides. [default: the company's own soft policy]")
+def simulate(world: str, out: Path, customers: int, days: int, seed: int, policy: Path | None) -> None:
+    """Let a policy meet the customers of a world whose truth is known.
+
+    Reads: nothing, or the bundle of --policy.
+
+    Writes: OUT/decisions.parquet, events.parquet and customers.parquet (the log, with exact propensities),
+    OUT/nextbest.toml (its spec) and OUT/world.json.
+    """
+    from envs.simulate import run
+
+    run(world, out, customers, days, seed, policy)
+
+
+@main.command()
+@click.argument("spec", type=FILE)
+@click.option("--log", help="The log: a folder, or the URL of a database that Ibis can read.")
+def check(spec: Path, log: str | None) -> None:
+    """Check a spec and, with --log, the quality of a log.
+
+    Reads: SPEC (nextbest.toml) and the tables decisions, events and customers of the log.
+
+    Writes: a report on the terminal. Exit status 2 when something must be mended before training.
+    """
+    from training.logs import run
+
+    run(spec, log)
+
+
+@main.command()
+@click.argument("spec", type=FILE)
+@click.option("--log", required=True, help="The log: a folder, or the URL of a database that Ibis can read.")
+@click.option("--experiment", help="MLflow experiment. [default: the spec's name]")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything that is random.")
+@click.option("--steps", type=click.IntRange(1), help="Decisions PPO sees in training. [default: by the log's size]")
+@click.option("--allow-uncertified", is_flag=True, help="Go on when the environment fails its certificate.")
+def train(spec: Path, log: str, experiment: str | None, seed: int, steps: int | None, allow_uncertified: bool) -> None:
+    """Fit the environment to the log, certify it, train the candidates in it.
+
+    Reads: SPEC and the log.
+
+    Writes: one MLflow run (mlruns/) with a child per candidate: parameters, metrics, plots and its bundle.
+    """
+    from training.train import run
+
+    run(spec, log, experiment, seed, steps, allow_uncertified)
+
+
+@main.command()
+@click.argument("run_id", required=False)
+def evaluate(run_id: str | None) -> None:
+    """Estimate off-policy what the candidates of a training are worth, with intervals.
+
+    Reads: the MLflow run RUN_ID (default: the latest training) and the held-out customers of its log.
+
+    Writes: estimates, plots and a report into that run, and the comparison on the terminal.
+    """
+    from training.evaluate import run
+
+    run(run_id)
+
+
+@main.command()
+@click.argument("run_id", required=False)
+@click.option("--model", help="Name of the registered model. [default: the spec's name]")
+def promote(run_id: str | None, model: str | None) -> None:
+    """Let the best candidate of an evaluated training become champion, if the evidence is good enough.
+
+    Reads: the estimates in the MLflow run RUN_ID (default: the latest training).
+
+    Writes: a new version of the registered model with the alias `champion`; nothing when the gate stays shut.
+    """
+    from training.gate import run
+
+    run(run_id, model)
+
+
+@main.command()
+@click.argument("model")
+@click.option("--out", type=FOLDER, required=True, help="Folder for the bundle; it must not exist.")
+def export(model: str, out: Path) -> None:
+    """Fetch the bundle of a registered model: what `nextbest serve` serves.
+
+    Reads: MODEL in the MLflow registry, as NAME@ALIAS (retail@champion) or NAME/VERSION (retail/3).
+
+    Writes: OUT with policy.onnx, actions.onnx, the spec and card.json.
+    """
+    from training.export import run
+
+    run(model, out)
+
+
+@main.command()
+@click.argument("bundle", type=FOLDER)
+@click.option("--store", type=FILE, required=True, help="SQLite file with decisions, events and states.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=50051, show_default=True, help="0 takes a free one.")
+@click.option("--salt", default="nextbest", show_default=True, help="Of the draws; keep it for the deployment's life.")
+def serve(bundle: Path, store: Path, host: str, port: int, salt: str) -> None:
+    """Answer over gRPC (nextbest.v1) until SIGTERM or Ctrl-C, which let running calls end.
+
+    Reads: the folder BUNDLE, and STORE when it exists.
+
+    Writes: STORE, made when it does not exist: every decision and event, before it is acknowledged.
+    """
+    from serving.server import run
+
+    run(bundle, store, host, port, salt)
+
+
+if __name__ == "__main__":
+    main()
