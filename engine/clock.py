@@ -2,7 +2,6 @@
 
 from bisect import bisect_left
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from threading import Lock
 from zoneinfo import ZoneInfo
 
@@ -13,25 +12,38 @@ from engine.records import DAY, Floats, Ints
 
 _FIRST = datetime(1990, 1, 1, tzinfo=UTC)
 _LAST = datetime(2060, 1, 1, tzinfo=UTC)
+_WEEK = 7 * 86_400
+_SPAN = int((_LAST - _FIRST).total_seconds())
+
 _names: list[str] = []
 _ids: dict[str, int] = {}
 _interning = Lock()
+# The changes of all known zones behind one another, so that one search finds the offsets of a whole batch:
+# seconds since _FIRST, plus _SPAN for each zone before; and the offsets that begin there.
+_changes: tuple[Ints, Floats] = (np.zeros(0, np.int64), np.zeros(0))
 
 
 def zone_id(name: str) -> int:
-    """A small integer for an IANA zone name, the same for the life of the process.
+    """A small integer for an IANA zone name, the same for the life of the process; safe in many threads.
 
     Raises ClockError for a name that the time-zone database does not know.
     """
     found = _ids.get(name)
     if found is not None:
         return found
-    _transitions(name)
+    begins, offsets = _transitions(name)
     with _interning:
-        if name not in _ids:
-            _names.append(name)
-            _ids[name] = len(_names) - 1
-        return _ids[name]
+        return _intern(name, begins, offsets)
+
+
+def _intern(name: str, begins: Ints, offsets: Floats) -> int:
+    global _changes  # noqa: PLW0603 - replaced whole, so that readers need no lock
+    if name not in _ids:
+        zone = len(_names)
+        _changes = (np.concatenate([_changes[0], zone * _SPAN + begins]), np.concatenate([_changes[1], offsets]))
+        _names.append(name)
+        _ids[name] = zone
+    return _ids[name]
 
 
 def zone_name(zone: int) -> str:
@@ -40,12 +52,10 @@ def zone_name(zone: int) -> str:
 
 def utc_offset(zone: Ints, at: Floats) -> Floats:
     """Local time minus UTC in seconds, [B], for zones [B] and instants [B] (1990 to 2060; clamped outside)."""
-    offset = np.zeros(len(zone))
-    for z in np.unique(zone):
-        instants, offsets = _transitions(_names[z])
-        here = zone == z
-        offset[here] = offsets[np.searchsorted(instants, at[here], side="right")]
-    return offset
+    begins, offsets = _changes
+    # Changes fall on whole seconds, so whole numbers decide exactly.
+    since = np.clip(np.floor(at) - _FIRST.timestamp(), 0, _SPAN - 1).astype(np.int64)
+    return offsets[np.searchsorted(begins, zone * _SPAN + since, side="right") - 1]
 
 
 def local_seconds(zone: Ints, at: Floats) -> Floats:
@@ -81,33 +91,28 @@ def format_instant(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-@cache
-def _transitions(name: str) -> tuple[Floats, Floats]:
-    """Instants [m] at which the zone's offset changes, and the offsets [m + 1] around them."""
+def _transitions(name: str) -> tuple[Ints, Floats]:
+    """Where the zone's offsets begin, in seconds since _FIRST (the first at 0), and these offsets."""
     try:
         zone = ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         raise ClockError(f"time zone: found {name!r}, expected an IANA name such as Europe/Berlin or UTC") from None
-    instants: list[float] = []
-    offsets = [_seconds(_FIRST, zone)]
-    day = _FIRST
-    while day < _LAST:
-        following = day + timedelta(days=7)
-        if _seconds(following, zone) != _seconds(day, zone):
-            instants.append(_change(day, zone))
-            offsets.append(_seconds(following, zone))
-        day = following
-    return np.array(instants), np.array(offsets)
+    begins, offsets = [0], [_offset(0, zone)]
+    for start in range(0, _SPAN, _WEEK):
+        following = _offset(start + _WEEK, zone)
+        if following != offsets[-1]:
+            begins.append(_change(start, zone, offsets[-1]))
+            offsets.append(following)
+    return np.array(begins, np.int64), np.array(offsets)
 
 
-def _seconds(moment: datetime, zone: ZoneInfo) -> float:
-    offset = moment.astimezone(zone).utcoffset()
+def _change(start: int, zone: ZoneInfo, before: float) -> int:
+    """The second in the week after `start` from which on the offset is no longer `before`."""
+    span = range(start, start + _WEEK + 1)
+    return span[bisect_left(span, True, key=lambda since: _offset(since, zone) != before)]
+
+
+def _offset(since: int, zone: ZoneInfo) -> float:
+    """Local time minus UTC, `since` seconds after _FIRST."""
+    offset = (_FIRST + timedelta(seconds=since)).astimezone(zone).utcoffset()
     return offset.total_seconds() if offset is not None else 0.0
-
-
-def _change(start: datetime, zone: ZoneInfo) -> float:
-    """The instant (whole second) in the week after `start` at which the offset is no longer the one at `start`."""
-    first, base = _seconds(start, zone), int(start.timestamp())
-    span = range(7 * 86_400 + 1)
-    found = bisect_left(span, True, key=lambda s: _seconds(start + timedelta(seconds=s), zone) != first)
-    return float(base + found)
