@@ -21,7 +21,7 @@ class UserError(click.ClickException):
 class FrontDoor(click.Group):
     """Lists the verbs in the order of the loop; turns a user's mistake into one message instead of a traceback."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002, click's signature
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -54,7 +54,7 @@ def main() -> None:
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same log.")
 @click.option("--policy", type=FOLDER, help="A bundle that decides. [default: the company's own soft policy]")
 def simulate(world: str, out: Path, customers: int, days: int, seed: int, policy: Path | None) -> None:
-    """Let a policy meet the customers of a world whose truth is known.
+    """Write the log of a company whose truth is known.
 
     Reads: nothing, or the bundle of --policy.
 
@@ -89,7 +89,7 @@ def check(spec: Path, log: str | None) -> None:
 @click.option("--steps", type=click.IntRange(1), help="Decisions PPO sees in training. [default: by the log's size]")
 @click.option("--allow-uncertified", is_flag=True, help="Go on when the environment fails its certificate.")
 def train(spec: Path, log: str, experiment: str | None, seed: int, steps: int | None, allow_uncertified: bool) -> None:
-    """Fit the environment to the log, certify it, train the candidates in it.
+    """Fit the environment to a log and train policies.
 
     Reads: SPEC and the log.
 
@@ -103,7 +103,7 @@ def train(spec: Path, log: str, experiment: str | None, seed: int, steps: int | 
 @main.command()
 @click.argument("run_id", required=False)
 def evaluate(run_id: str | None) -> None:
-    """Estimate off-policy what the candidates of a training are worth, with intervals.
+    """Estimate what the trained policies are worth.
 
     Reads: the MLflow run RUN_ID (default: the latest training) and the held-out customers of its log.
 
@@ -118,7 +118,7 @@ def evaluate(run_id: str | None) -> None:
 @click.argument("run_id", required=False)
 @click.option("--model", help="Name of the registered model. [default: the spec's name]")
 def promote(run_id: str | None, model: str | None) -> None:
-    """Let the best candidate of an evaluated training become champion, if the evidence is good enough.
+    """Make the best policy champion, if the evidence allows.
 
     Reads: the estimates in the MLflow run RUN_ID (default: the latest training).
 
@@ -133,7 +133,7 @@ def promote(run_id: str | None, model: str | None) -> None:
 @click.argument("model")
 @click.option("--out", type=FOLDER, required=True, help="Folder for the bundle; it must not exist.")
 def export(model: str, out: Path) -> None:
-    """Fetch the bundle of a registered model: what `nextbest serve` serves.
+    """Fetch the bundle of a registered model.
 
     Reads: MODEL in the MLflow registry, as NAME@ALIAS (retail@champion) or NAME/VERSION (retail/3).
 
@@ -151,7 +151,7 @@ def export(model: str, out: Path) -> None:
 @click.option("--port", type=click.IntRange(0, 65535), default=50051, show_default=True, help="0 takes a free one.")
 @click.option("--salt", default="nextbest", show_default=True, help="Of the draws; keep it for the deployment's life.")
 def serve(bundle: Path, store: Path, host: str, port: int, salt: str) -> None:
-    """Answer over gRPC (nextbest.v1) until SIGTERM or Ctrl-C, which let running calls end.
+    """Answer over gRPC, until SIGTERM or Ctrl-C.
 
     Reads: the folder BUNDLE, and STORE when it exists.
 

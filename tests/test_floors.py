@@ -25,7 +25,7 @@ BELOW = {
     "examples": {*ROOMS, "nextbest"},
 }
 THIRD_PARTIES = {
-    "engine": {"numpy", "pydantic", "onnxruntime"},
+    "engine": {"numpy", "pydantic", "onnxruntime", "pyarrow"},
     "envs": {"numpy", "gymnasium", "torch", "stable_baselines3", "pyarrow", "rich"},
     "serving": {"numpy", "grpc", "grpc_health", "grpc_reflection", "grpc_status", "grpc_tools", "google", "rich"},
     "training": {
@@ -37,10 +37,13 @@ THIRD_PARTIES = {
 ONE_HOME = {
     "onnxruntime": {"engine/policy.py"},
     "mlflow": {"training/tracking.py"},
-    "pyarrow": {"envs/simulate.py", "training", "examples"},
+    "pyarrow": {"engine/contents_file.py", "envs/simulate.py", "training", "examples"},
     "grpc_tools": {"serving/generate.py"},
 }
-HEAVY = "torch gymnasium stable_baselines3 mlflow pandas pyarrow ibis matplotlib sklearn scipy onnx".split()
+HEAVY = [
+    *("torch", "gymnasium", "stable_baselines3", "mlflow", "pandas"),
+    *("pyarrow", "ibis", "matplotlib", "sklearn", "scipy", "onnx"),
+]
 FORBIDDEN_NAMES = {"utils", "util", "common", "helpers", "helper", "manager", "managers", "misc"}
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION = 300, 60
 
@@ -108,7 +111,8 @@ def _owner(name: str, modules: set[str]) -> str | None:
 @pytest.mark.parametrize(("room", "path"), ALL, ids=IDS)
 def test_files_and_functions_stay_readable(room: str, path: Path) -> None:
     text = path.read_text()
-    assert len(text.splitlines()) <= LINES_OF_A_FILE
+    lines = text.count("\n")
+    assert lines <= LINES_OF_A_FILE
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
