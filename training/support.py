@@ -1,0 +1,90 @@
+"""Support: can this log say anything about that policy? Asked before every estimate."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.records import Floats, Ints
+
+LEAST_ESS = 30.0
+"""Below this effective sample size, in customers, an estimator refuses to answer."""
+
+MOST_UNSUPPORTED = 0.05
+"""The largest share of a policy's probability that may lie on actions the log never took."""
+
+CONTRADICTION = 4.0
+"""Standard errors that the mean weight may be away from 1 before the propensities are called contradictory.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """What the log holds about a policy.
+
+    unsupported: the share of the policy's probability on actions that the log never took (or took with no
+    chance). ess: Floats [T], effective sample size in customers of the cumulative weights after each decision
+    of the journey. largest: the largest one-step weight. mean: the mean one-step weight, 1 in expectation.
+    drift: how many clustered standard errors it is from 1.
+    """
+
+    unsupported: float
+    ess: Floats
+    largest: float
+    mean: float
+    drift: float
+
+    @property
+    def decisions(self) -> int:
+        """Decisions into the journey that importance weights can follow: how long `ess` stays at LEAST_ESS or
+        more.
+        """
+        short = np.flatnonzero(self.ess < LEAST_ESS)
+        return int(short[0]) if len(short) else len(self.ess)
+
+    def objection(self) -> str:
+        """Why no estimator may answer; empty when there is no reason."""
+        if self.unsupported > MOST_UNSUPPORTED:
+            return f"{self.unsupported:.0%} of its choices are actions that the log never took"
+        return ""
+
+    def caveat(self) -> str:
+        """What a reader of the estimates must know; empty when nothing."""
+        if abs(self.drift) > CONTRADICTION and abs(self.mean - 1) > 0.1:
+            return f"mean weight {self.mean:.2f} instead of 1: the propensities contradict the observed shares"
+        return ""
+
+
+def effective_sample_size(weight: Floats) -> Floats:
+    """(Σ w)² / Σ w² along the first axis, 0 where all weights are 0. Kish (1965). weight: Floats [J] or [J,
+    T].
+    """
+    scale = np.abs(weight).max(axis=0, initial=0.0)
+    unit = weight / np.where(scale > 0, scale, 1.0)
+    squares = (unit**2).sum(axis=0)
+    return np.asarray(np.divide(unit.sum(axis=0) ** 2, squares, out=np.zeros_like(squares), where=squares > 0))
+
+
+def unsupported_mass(probabilities: Floats, action: Ints, behaviour: Floats | None = None) -> float:
+    """The mean probability on actions that the log never took.
+
+    probabilities: [N, n] of the policy. action: Ints [N] as logged. behaviour: [N, n], when known or
+    estimated: there an action also counts as unsupported where its chance was below 1e-6.
+    """
+    taken = np.bincount(action, minlength=probabilities.shape[1]) > 0
+    open_to = np.broadcast_to(taken, probabilities.shape)
+    if behaviour is not None:
+        open_to = open_to & (behaviour >= 1e-6)
+    return float(np.where(open_to, 0.0, probabilities).sum() / max(1, len(probabilities)))
+
+
+def support_of(ratio: Floats, cumulative: Floats, unsupported: float) -> Support:
+    """ratio: one-step weights [J, T], NaN after the journey's end. cumulative: [J, T]. unsupported: see
+    unsupported_mass.
+    """
+    count = np.maximum(1, np.isfinite(ratio).sum(axis=1))
+    total = np.nansum(ratio, axis=1)
+    mean = float(total.sum() / count.sum())
+    pull = (total - mean * count) / count.mean()
+    stderr = float(pull.std(ddof=1) / np.sqrt(len(pull))) if len(pull) > 1 else float("inf")
+    drift = (mean - 1) / max(stderr, 1e-12)
+    return Support(unsupported, effective_sample_size(cumulative), float(np.nanmax(ratio, initial=0.0)), mean, drift)
