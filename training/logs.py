@@ -1,0 +1,294 @@
+"""The way in: a folder or database becomes a checked `Log`, or one message about the first thing that is wrong.
+
+The format is in docs/spec.md. What is wrong with single rows stops here with file, row and column; what
+can be lived with is dropped or marked, and noted in `Log.findings`.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from engine.clock import zone_id
+from engine.encoding import ContextFeature
+from engine.errors import ClockError, LogError, nearest
+from engine.records import Bools
+from engine.spec import Spec
+from training.columns import Sheet
+from training.sources import RawTable, Source
+from training.tables import Finding, Log, action_rows, codes, row_of_action
+
+__all__ = ["Finding", "Log", "read_log"]
+
+DECISION_COLUMNS = (
+    *("decision_id", "customer_id", "decided_at", "channel", "content", "timing"),
+    *("send_at", "moment", "propensity", "policy", "eligible", "time_zone"),
+)
+EVENT_COLUMNS = (
+    *("customer_id", "occurred_at", "kind", "value", "decision_id", "event_id"),
+    *("channel", "content"),
+)
+CUSTOMER_COLUMNS = ("customer_id", "time_zone")
+
+
+def read_log(spec: Spec, source: str | Path) -> Log:
+    """The log in a folder (decisions.*, events.*, customers.*; Parquet, CSV or JSON lines) or behind an Ibis URL.
+
+    Raises LogError that names file, row (from 1, without a header), column, what was found and what is expected.
+    """
+    place = Source(source)
+    features = [f.name for f in spec.context.features]
+    consents = [f"consent_{c.name}" for c in spec.catalogue.channels]
+    _no_clash(features)
+    decisions = _needed(place, "decisions", (*DECISION_COLUMNS, *features))
+    events = _needed(place, "events", EVENT_COLUMNS)
+    customers = place.read("customers", (*CUSTOMER_COLUMNS, *consents, *features))
+    notes: list[Finding] = []
+    people = None if customers is None else _customers(spec, customers, notes)
+    decided = _decisions(spec, decisions, people, notes)
+    happened = _events(spec, events, decided, notes)
+    return Log(decided, happened, people, place.name, tuple(notes))
+
+
+def _needed(place: Source, name: str, wanted: Iterable[str]) -> RawTable:
+    raw = place.read(name, wanted)
+    if raw is None:
+        raise place.missing(name)
+    return raw
+
+
+def _no_clash(features: Iterable[str]) -> None:
+    for name in features:
+        if name in DECISION_COLUMNS or name in CUSTOMER_COLUMNS or name.startswith("consent_"):
+            raise LogError(
+                f"context feature {name!r}: the log has a column of this name already, expected another name"
+            )
+
+
+def _decisions(spec: Spec, raw: RawTable, customers: pa.Table | None, notes: list[Finding]) -> pa.Table:
+    sheet = Sheet(raw)
+    for column in ("decision_id", "customer_id", "decided_at", "content"):
+        sheet.need(column, "one of the columns of a decision")
+    if sheet.rows == 0:
+        raise LogError(f"{sheet.where}: found no rows, expected at least one decision")
+    columns = {
+        "decision_id": sheet.text("decision_id", required=True),
+        "customer_id": sheet.text("customer_id", required=True),
+        "decided_at": sheet.instant("decided_at", required=True),
+        **_action_columns(spec, sheet),
+        "send_at": sheet.instant("send_at"),
+        "moment": sheet.text("moment", known=spec.journey.moments or None),
+        "propensity": _propensity(sheet),
+        "policy": sheet.text("policy"),
+        "eligible": sheet.texts("eligible"),
+        "time_zone": _zone_names(sheet),
+    }
+    for feature in spec.context.features:
+        if sheet.has(feature.name):
+            columns[feature.name] = _feature(sheet, feature, notes)
+    table = pa.table(columns)
+    _check_actions(spec, sheet, table)
+    _check_features(spec, sheet, table, customers, notes)
+    _note_misspelt(sheet, DECISION_COLUMNS, [f.name for f in spec.context.features], notes)
+    return _without_twins(sheet, table, "decision_id", notes)
+
+
+def _action_columns(spec: Spec, sheet: Sheet) -> dict[str, pa.ChunkedArray]:
+    """channel, content, timing. Where the spec declares only one channel or timing, the column may be left out."""
+    content = sheet.text("content", known=[c.id for c in spec.catalogue.contents])
+    columns = {"content": content}
+    for name, known in (
+        ("channel", [c.name for c in spec.catalogue.channels]),
+        ("timing", [t.name for t in spec.catalogue.timings]),
+    ):
+        if sheet.has(name) or len(known) > 1:
+            sheet.need(name, f"one of the columns of a decision, as the spec declares more than one {name}")
+            columns[name] = sheet.text(name, known=known)
+        else:
+            columns[name] = pc.if_else(content.is_valid(), known[0], pa.scalar(None, pa.string()))
+    return columns
+
+
+def _check_actions(spec: Spec, sheet: Sheet, table: pa.Table) -> None:
+    rows = action_rows(spec.catalogue, table)
+    if (rows < 0).any():
+        wrong = rows < 0
+        i = int(np.argmax(wrong))
+        found = "/".join(str(table[c][i].as_py()) for c in ("channel", "content", "timing"))
+        expected = "a content with a channel and a timing that the spec allows for it, or nothing in all three for hold"
+        raise LogError(
+            f"{sheet.where}: row {i + 1}: columns channel, content, timing: found {found}, expected {expected}"
+        )
+    known = row_of_action(spec.catalogue)
+    names = pc.list_flatten(table["eligible"].combine_chunks())
+    unknown = [name for name in names.unique().to_pylist() if name not in known]
+    if unknown:
+        owners = pc.list_parent_indices(table["eligible"].combine_chunks()).to_numpy()
+        row = int(owners[codes(pa.chunked_array([names]), unknown) >= 0][0])
+        hint = f"channel/content/timing or 'hold'{nearest(str(unknown[0]), list(known))}"
+        raise LogError(f"{sheet.where}: row {row + 1}: column eligible: found {unknown[0]!r}, expected {hint}")
+
+
+def _propensity(sheet: Sheet) -> pa.ChunkedArray:
+    values = sheet.number("propensity")
+    numbers = values.to_numpy()
+    wrong = (numbers <= 0) | (numbers > 1)
+    if wrong.any():
+        raise sheet.error("propensity", wrong, "a probability in (0, 1], or nothing where it is unknown")
+    return values
+
+
+def _zone_names(sheet: Sheet) -> pa.ChunkedArray:
+    names = sheet.text("time_zone")
+    for name in names.drop_null().unique().to_pylist():
+        try:
+            zone_id(name)
+        except ClockError:
+            wrong = codes(names, [name]) >= 0
+            raise sheet.error("time_zone", wrong, "an IANA name such as Europe/Berlin or UTC") from None
+    return names
+
+
+def _feature(sheet: Sheet, feature: ContextFeature, notes: list[Finding]) -> pa.ChunkedArray:
+    """One context feature as the spec types it. A category that is not declared counts as missing, and is noted."""
+    required = not feature.optional
+    if feature.type == "flag":
+        return sheet.flag(feature.name, required)
+    if feature.type == "number":
+        values = sheet.number(feature.name, required)
+        low = -np.inf if feature.minimum is None else feature.minimum
+        high = np.inf if feature.maximum is None else feature.maximum
+        numbers = values.to_numpy()
+        wrong = (numbers < low) | (numbers > high)
+        if wrong.any():
+            raise sheet.error(feature.name, wrong, f"a number from {low:g} to {high:g}, as the spec says")
+        return values
+    texts = sheet.text(feature.name, required)
+    unknown = texts.is_valid().to_numpy() & (codes(texts, feature.categories) < 0)
+    if unknown.any():
+        names = ", ".join(repr(n) for n in texts.filter(pa.array(unknown)).unique().to_pylist()[:5])
+        message = (
+            f"{sheet.where}: column {feature.name}: {unknown.sum():,} rows hold categories that the spec does not "
+        )
+        notes.append(Finding("warning", "category", message + f"declare ({names}); they count as missing"))
+    return texts
+
+
+def _check_features(
+    spec: Spec, sheet: Sheet, table: pa.Table, customers: pa.Table | None, notes: list[Finding]
+) -> None:
+    """Every feature must be in decisions, or (static ones) in customers with a row for every customer who
+    decides.
+    """
+    for feature in spec.context.features:
+        if feature.name in table.column_names:
+            continue
+        with_customers = customers is not None and feature.name in customers.column_names
+        if with_customers and feature.evolves != "static":
+            found = f"found it in customers, but it is {feature.evolves}"
+            raise LogError(f"{sheet.where}: column {feature.name}: {found}; expected it here, as it changes over time")
+        if not with_customers and not feature.optional:
+            sheet.need(feature.name, f"the {feature.type} that the spec declares as a context feature")
+        if not with_customers:
+            message = f"{sheet.where}: the optional feature {feature.name} is nowhere; it counts as always missing"
+            notes.append(Finding("warning", "column", message))
+        elif not feature.optional and customers is not None:
+            stranger = codes(table["customer_id"], customers["customer_id"].to_pylist()) < 0
+            if stranger.any():
+                raise sheet.error("customer_id", stranger, f"a customer with a {feature.name} in customers")
+
+
+def _events(spec: Spec, raw: RawTable, decisions: pa.Table, notes: list[Finding]) -> pa.Table:
+    sheet = Sheet(raw)
+    names = {
+        "kind": [k.name for k in spec.kinds],
+        "channel": [c.name for c in spec.catalogue.channels],
+        "content": [c.id for c in spec.catalogue.contents],
+    }
+    for column in ("customer_id", "occurred_at", "kind"):
+        sheet.need(column, "one of the columns of an event")
+    table = pa.table(
+        {
+            "customer_id": sheet.text("customer_id", required=True),
+            "occurred_at": sheet.instant("occurred_at", required=True),
+            "kind": sheet.text("kind", required=True, known=names["kind"]),
+            "value": sheet.number("value"),
+            "decision_id": sheet.text("decision_id"),
+            "event_id": sheet.text("event_id"),
+            "channel": sheet.text("channel", known=names["channel"]),
+            "content": sheet.text("content", known=names["content"]),
+        }
+    )
+    _note_misspelt(sheet, EVENT_COLUMNS, [], notes)
+    table = _without_twins(sheet, table, "event_id", notes)
+    return _named_by_decision(sheet, table, decisions, notes)
+
+
+def _named_by_decision(sheet: Sheet, events: pa.Table, decisions: pa.Table, notes: list[Finding]) -> pa.Table:
+    """Channel and content of an event that names neither, from the decision that it names."""
+    place = pc.index_in(events["decision_id"], value_set=decisions["decision_id"].combine_chunks())
+    lost = int(pc.sum(pc.and_(events["decision_id"].is_valid(), place.is_null())).as_py() or 0)
+    if lost:
+        named = len(events) - events["decision_id"].null_count
+        message = f"{sheet.where}: {lost:,} of {named:,} events with a decision_id name one that is not in decisions"
+        notes.append(Finding("error" if lost > named / 2 else "warning", "decision_id", message))
+    bare = pc.and_(events["channel"].is_null(), events["content"].is_null())
+    for name in ("channel", "content"):
+        of_decision = decisions[name].combine_chunks().take(place.combine_chunks())
+        filled = pc.if_else(bare, of_decision, events[name])
+        events = events.set_column(events.column_names.index(name), name, filled)
+    return events
+
+
+def _customers(spec: Spec, raw: RawTable, notes: list[Finding]) -> pa.Table:
+    sheet = Sheet(raw)
+    columns = {"customer_id": sheet.text("customer_id", required=True), "time_zone": _zone_names(sheet)}
+    channels = [c.name for c in spec.catalogue.channels]
+    for channel in channels:
+        columns[f"consent_{channel}"] = sheet.flag(f"consent_{channel}")
+    for name in sheet.names:
+        channel = name.removeprefix("consent_")
+        if channel != name and channel not in channels:
+            raise LogError(
+                f"{sheet.where}: column {name}: no channel {channel!r} is declared{nearest(channel, channels)}"
+            )
+    for feature in spec.context.features:
+        if sheet.has(feature.name):
+            columns[feature.name] = _feature(sheet, feature, notes)
+    table = _without_twins(sheet, pa.table(columns), "customer_id", notes)
+    return table
+
+
+def _without_twins(sheet: Sheet, table: pa.Table, key: str, notes: list[Finding]) -> pa.Table:
+    """Rows that repeat another one wholly are dropped and noted; two different rows of one id are an error."""
+    ids = table[key].to_pandas()
+    again = _repeats(ids)
+    if not again.any():
+        return table
+    some = np.flatnonzero(ids.isin(ids[again].unique()).to_numpy())
+    distinct = table.take(pa.array(some)).to_pandas().map(str).drop_duplicates()
+    other = distinct.index[distinct[key].duplicated()].to_numpy()
+    if len(other):
+        wrong = np.isin(np.arange(len(table)), some[other])
+        raise sheet.error(key, wrong, f"a {key} of its own, or a row that repeats the other one wholly")
+    notes.append(Finding("warning", "duplicates", f"{sheet.where}: {again.sum():,} rows repeat another one; dropped"))
+    return table.filter(pa.array(~again))
+
+
+def _repeats(ids: "pd.Series[str]") -> Bools:
+    """Rows whose id was there before; a missing id repeats nothing."""
+    return np.asarray(ids.duplicated() & ids.notna(), bool)
+
+
+def _note_misspelt(sheet: Sheet, known: Iterable[str], features: list[str], notes: list[Finding]) -> None:
+    """A column that is not read, but nearly has the name of one that is and that is missing, was probably meant."""
+    absent = [name for name in (*known, *features) if not sheet.has(name)]
+    for name in sheet.names:
+        close = get_close_matches(name, absent, n=1, cutoff=0.8)
+        if not sheet.has(name) and close:
+            message = f"{sheet.where}: column {name} is not read; did you mean {close[0]}?"
+            notes.append(Finding("warning", "column", message))
