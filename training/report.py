@@ -1,0 +1,180 @@
+"""How results look: matplotlib figures for MLflow and rich tables for the terminal. Only drawing; nothing is computed.
+
+Colours are Okabe and Ito's (2008), which colour-blind readers can tell apart; shape or position always says the same.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from rich.table import Table
+
+from engine.catalogue import Catalogue
+from engine.records import Floats
+
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one method says of one candidate, in the spec's currency per journey; `true` where the world is known."""
+
+    candidate: str
+    method: str
+    value: float
+    lower: float
+    upper: float
+    true: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Predicted chance and observed share of an outcome in bins of the prediction, [bins]; `count` decisions in each."""
+
+    predicted: Floats
+    observed: Floats
+    count: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a curve: its steps and values."""
+
+    label: str
+    steps: Sequence[float]
+    values: Sequence[float]
+
+
+def learning_curve(lines: Sequence[Line], reference: tuple[str, float] | None, x: str, y: str) -> Figure:
+    """Lines over training steps; `reference` (label, value) is drawn dashed across."""
+    figure, (axes,) = _figure(1, (8.0, 4.5))
+    for line, colour, marker in zip(lines, (BLUE, ORANGE, GREEN, RED), ("o", "s", "^", "D"), strict=False):
+        every = max(1, len(line.steps) // 12)
+        axes.plot(line.steps, line.values, color=colour, marker=marker, markevery=every, ms=5, lw=2, label=line.label)
+    if reference:
+        axes.axhline(reference[1], color=GREY, ls="--", lw=1.5, label=reference[0])
+    axes.set(xlabel=x, ylabel=y)
+    axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    axes.legend(frameon=False)
+    return figure
+
+
+def calibration(outcomes: Mapping[str, Reliability]) -> Figure:
+    """One panel per outcome: points on the diagonal are right, bars are 95 % Wilson intervals of the observed share."""
+    columns = min(4, max(1, len(outcomes)))
+    rows = -(-len(outcomes) // columns)
+    figure, panels = _figure(rows * columns, (3.0 * columns, 3.1 * rows), columns)
+    for axes, (name, table) in zip(panels, outcomes.items(), strict=False):
+        low, high = _wilson(table.observed, table.count)
+        top = float(max(table.predicted.max(initial=0.0), high.max(initial=0.0), 1e-4)) * 1.08
+        axes.plot([0, top], [0, top], color=GREY, ls="--", lw=1)
+        bars = np.stack([np.maximum(table.observed - low, 0.0), np.maximum(high - table.observed, 0.0)])
+        axes.errorbar(table.predicted, table.observed, bars, fmt="o", ms=4, color=BLUE, ecolor=BLUE, elinewidth=1)
+        axes.set(title=name, xlim=(0, top), ylim=(0, top), xlabel="predicted", ylabel="observed")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(_percent))
+            axis.set_major_locator(MaxNLocator(4))
+    for axes in panels[len(outcomes) :]:
+        axes.set_visible(False)
+    figure.suptitle("Chance of each outcome after a decision, held-out customers")
+    return figure
+
+
+def estimates(rows: Sequence[Row], currency: str, logged: float | None = None) -> Figure:
+    """Candidates from top to bottom, a bar per method with its interval; a black line is the true value where known."""
+    names = list(dict.fromkeys(r.candidate for r in rows))
+    methods = list(dict.fromkeys(r.method for r in rows))
+    figure, (axes,) = _figure(1, (8.5, 1.4 + (0.35 + 0.22 * len(methods)) * len(names)))
+    for m, (method, colour) in enumerate(zip(methods, (BLUE, ORANGE, GREEN, RED, GREY), strict=False)):
+        shown = [r for r in rows if r.method == method]
+        height = [names.index(r.candidate) + 0.7 * ((m + 0.5) / len(methods) - 0.5) for r in shown]
+        value = np.array([r.value for r in shown])
+        reach = np.abs(np.array([[r.lower, r.upper] for r in shown]).T - value)
+        marker = "osv^X"[m % 5]
+        axes.errorbar(value, height, xerr=reach, fmt=marker, ms=5, color=colour, capsize=3, label=method)
+    known = {names.index(r.candidate): r.true for r in rows if r.true is not None}
+    if known:
+        place = np.array(list(known))
+        axes.vlines(list(known.values()), place - 0.42, place + 0.42, color="black", lw=2.5, label="true value")
+    for i in range(0, len(names), 2):
+        axes.axhspan(i - 0.5, i + 0.5, color="#f4f4f4", zorder=0, lw=0)
+    if logged is not None:
+        axes.axvline(logged, color=GREY, ls="--", lw=1.5, label="logged")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel(f"value, {currency} per journey (bars: 95 % intervals)")
+    axes.grid(visible=False, axis="y")
+    figure.legend(frameon=False, loc="outside right upper")
+    return figure
+
+
+def action_mix(catalogue: Catalogue, shares: Mapping[str, Floats]) -> Figure:
+    """Which share of its decisions each policy gives to each channel, timing and content; shares: name → Floats [n]."""
+    names = list(shares)
+    table = np.stack([shares[name] for name in names])
+    groups = [
+        ("channel", ["hold", *(c.name for c in catalogue.channels)], catalogue.channel),
+        ("timing", ["hold", *(t.name for t in catalogue.timings)], catalogue.timing),
+        ("content", ["hold", *(c.id for c in catalogue.contents)], catalogue.content),
+    ]
+    widths = [len(labels) for _, labels, _ in groups]
+    figure = Figure(figsize=(min(22.0, 3.5 + 0.52 * sum(widths)), 1.9 + 0.45 * len(names)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 3, sharey=True, gridspec_kw={"width_ratios": widths})
+    for axes, (title, labels, column) in zip(panels, groups, strict=True):
+        share = np.stack([table[:, column == k - 1].sum(1) for k in range(len(labels))], axis=1)
+        axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+        axes.set_title(f"by {title}", fontsize=11)
+        axes.set_xticks(range(len(labels)), labels, rotation=50, ha="right", rotation_mode="anchor", fontsize=9)
+        axes.set_yticks(range(len(names)), names)
+        axes.tick_params(length=0)
+        for (i, k), value in np.ndenumerate(share):
+            if value >= 0.005:
+                colour = "white" if value > 0.55 else "black"
+                axes.text(k, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=8, color=colour)
+    figure.suptitle("Share of decisions, %", fontsize=12)
+    return figure
+
+
+def candidates_table(rows: Sequence[Sequence[str]], columns: Sequence[str], title: str) -> Table:
+    """A table for the terminal: the first column is a name, the others are numbers as text."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _figure(panels: int, size: tuple[float, float], columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure without pyplot's global list of figures, with `panels` axes in rows of `columns`."""
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    found = figure.subplots(panels // columns, columns, squeeze=False)
+    axes: list[Axes] = list(np.ravel(np.asarray(found)))
+    for each in axes:
+        each.spines[["top", "right"]].set_visible(False)
+        each.grid(color="#e5e5e5", lw=0.8)
+        each.set_axisbelow(True)
+    return figure, axes
+
+
+def _wilson(share: Floats, count: Floats) -> tuple[Floats, Floats]:
+    """Wilson's (1927) 95 % interval of shares."""
+    z2 = 1.959964**2
+    n = np.maximum(count, 1.0)
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = np.sqrt(z2 * share * (1 - share) / n + z2**2 / (4 * n**2)) / (1 + z2 / n)
+    return centre - half, centre + half
+
+
+def _thousands(value: float, _: int | None = None) -> str:
+    return f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}"
+
+
+def _percent(value: float, _: int | None = None) -> str:
+    return f"{100 * value:.3g}%"

@@ -1,0 +1,304 @@
+"""Everything that touches MLflow: runs, metrics, plots, bundles, the registry, the UI. No other file imports it.
+
+The store is one folder: `mlflow.db` (sqlite) and `artifacts/`. A training is a parent run with one child per
+candidate. Nothing here is global: two stores can be open side by side (except in `register`, which says why).
+"""
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from engine.errors import ServiceError, StoreError, TrainingError
+
+# Read by MLflow when it is imported: no reports home, no chatter between our own lines.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+for _chatty in ("mlflow", "alembic"):
+    logging.getLogger(_chatty).setLevel(logging.WARNING)
+
+import mlflow.pyfunc  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+from mlflow import MlflowClient  # noqa: E402
+from mlflow.entities import Metric, Param, ViewType  # noqa: E402
+from mlflow.entities import Run as Record  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
+from mlflow.models import ModelSignature  # noqa: E402
+from mlflow.types import ColSpec, DataType, Schema  # noqa: E402
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE  # noqa: E402
+
+CHAMPION = "champion"
+"""The alias of the model version that is served."""
+
+BUNDLE, MODEL = "bundle", "policy"
+"""Artifact folder of a candidate's bundle; name of its MLflow model."""
+
+_EXPLAINED = "\n\n| metric | meaning |\n|---|---|\n"
+_REQUIREMENTS = ("numpy", "pandas", "pydantic", "onnxruntime", "tzdata")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A child run that holds a bundle: its name (`ppo`), run id and the bundle's folder on this machine."""
+
+    name: str
+    run_id: str
+    bundle: Path
+
+
+class Run:
+    """One MLflow run that is being written."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self._client, self.id = client, run_id
+
+    @property
+    def folder(self) -> Path:
+        """Where this run's artifacts lie on this machine."""
+        return Path(self._client.download_artifacts(self.id, ""))
+
+    def params(self, values: Mapping[str, object]) -> None:
+        """What was chosen before the start; shown as columns in the UI."""
+        self._client.log_batch(self.id, params=[Param(k, str(v)) for k, v in values.items()])
+
+    def tags(self, values: Mapping[str, object]) -> None:
+        """Facts to filter runs by."""
+        for key, value in values.items():
+            self._client.set_tag(self.id, key, str(value))
+
+    def metrics(self, values: Mapping[str, float], explained: Mapping[str, str]) -> None:
+        """Numbers, each with one line that says what it is; the lines end up in the run's description.
+
+        Raises ValueError for a number without its line.
+        """
+        missing = sorted(set(values) - set(explained))
+        if missing:
+            raise ValueError(f"metrics without an explanation: {', '.join(missing)}")
+        now = _milliseconds()
+        self._client.log_batch(self.id, metrics=[Metric(k, float(v), now, 0) for k, v in values.items()])
+        text, _, table = self.note.partition(_EXPLAINED)
+        rows = dict(line.strip("| ").split(" | ", 1) for line in table.splitlines())
+        rows |= {f"`{k}`": explained[k] for k in values}
+        lines = [f"| {k} | {v} |" for k, v in sorted(rows.items())]
+        self._describe(text + _EXPLAINED + "\n".join(lines))
+
+    def curve(self, name: str, steps: Sequence[int], values: Sequence[float]) -> None:
+        """A metric over steps, drawn by the UI as a line."""
+        now = _milliseconds()
+        points = [Metric(name, float(v), now, int(s)) for s, v in zip(steps, values, strict=True)]
+        for start in range(0, len(points), 900):  # MLflow takes at most 1,000 in a call
+            self._client.log_batch(self.id, metrics=points[start : start + 900])
+
+    def plot(self, name: str, figure: Figure) -> None:
+        """A figure as `plots/<name>.png`."""
+        self._client.log_figure(self.id, figure, f"plots/{name}.png", save_kwargs={"dpi": 130})
+
+    def text(self, path: str, content: str) -> None:
+        """A text artifact."""
+        self._client.log_text(self.id, content, path)
+
+    def files(self, source: Path, path: str | None = None) -> None:
+        """A file, or what a folder holds, as artifacts below `path`."""
+        log = self._client.log_artifacts if source.is_dir() else self._client.log_artifact
+        log(self.id, str(source), path)
+
+    def describe(self, text: str) -> None:
+        """Markdown that stands at the head of the run's page, above the table of its metrics."""
+        table = self.note.partition(_EXPLAINED)[2]
+        self._describe(text + (_EXPLAINED + table if table else ""))
+
+    @property
+    def note(self) -> str:
+        """The description as it stands."""
+        return str(self._client.get_run(self.id).data.tags.get(MLFLOW_RUN_NOTE, ""))
+
+    def _describe(self, text: str) -> None:
+        self._client.set_tag(self.id, MLFLOW_RUN_NOTE, text)
+
+
+class Tracking:
+    """The store in `folder`; made if it is not there. Raises StoreError if that cannot be."""
+
+    def __init__(self, folder: Path = Path("mlruns")) -> None:
+        self.folder = folder.resolve()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.folder, os.W_OK):
+                raise PermissionError("no permission to write")
+            self.client = MlflowClient(tracking_uri=self.uri)
+            self.client.search_experiments(max_results=1)
+        except (OSError, MlflowException) as problem:
+            raise StoreError(f"{self.folder}: cannot be opened as an MLflow store: {_first_line(problem)}") from None
+
+    @property
+    def uri(self) -> str:
+        """What `mlflow.set_tracking_uri` wants."""
+        return f"sqlite:///{self.folder / 'mlflow.db'}"
+
+    @contextmanager
+    def run(self, name: str, experiment: str, parent: str | None = None) -> Iterator[Run]:
+        """A new run; FINISHED at the end, FAILED after an error, KILLED after Ctrl-C. `parent`: a run id."""
+        tags = {MLFLOW_RUN_NAME: name} | ({MLFLOW_PARENT_RUN_ID: parent} if parent else {})
+        record = self.client.create_run(self._experiment(experiment), tags=tags)
+        with self._closing(record.info.run_id):
+            yield Run(self.client, record.info.run_id)
+
+    @contextmanager
+    def reopened(self, run_id: str) -> Iterator[Run]:
+        """A run of old, to add to. Raises TrainingError if there is none with this id."""
+        self.record(run_id)
+        with self._closing(run_id):
+            yield Run(self.client, run_id)
+
+    def record(self, run_id: str) -> Record:
+        """A run's data (params, tags, metrics). Raises TrainingError if there is none with this id."""
+        try:
+            return self.client.get_run(run_id)
+        except MlflowException:
+            raise TrainingError(f"{self.folder}: found no run {run_id!r}") from None
+
+    def latest(self, experiment: str | None = None) -> str:
+        """Run id of the last finished training, in `experiment` or anywhere. Raises TrainingError if there is none."""
+        experiments = self.client.search_experiments(view_type=ViewType.ACTIVE_ONLY)
+        ids = [e.experiment_id for e in experiments if experiment in (None, e.name)]
+        wanted = "attributes.status = 'FINISHED' AND tags.kind = 'training'"
+        found = self.client.search_runs(ids, wanted, max_results=1, order_by=["start_time DESC"]) if ids else []
+        if not found:
+            where = f" in experiment {experiment!r}" if experiment else ""
+            raise TrainingError(f"{self.folder}: found no finished training{where}; `nextbest train` makes one")
+        return str(found[0].info.run_id)
+
+    def candidates(self, parent: str) -> list[Candidate]:
+        """The children of a training that hold a bundle, in the order in which they were made."""
+        ids = [self.record(parent).info.experiment_id]
+        wanted = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}' AND tags.kind = 'candidate'"
+        found = self.client.search_runs(ids, wanted, order_by=["start_time ASC"])
+        return [Candidate(r.info.run_name, r.info.run_id, self.artifact(r.info.run_id, BUNDLE)) for r in found]
+
+    def artifact(self, run_id: str, path: str) -> Path:
+        """A run's artifact on this machine. Raises TrainingError if it is not there."""
+        try:
+            return Path(self.client.download_artifacts(run_id, path))
+        except (MlflowException, OSError):
+            raise TrainingError(f"run {run_id}: found no artifact {path!r}") from None
+
+    def register(self, run_id: str, model: str, description: str, alias: str = CHAMPION) -> str:
+        """Make a candidate's bundle a version of the registered model `model`, under `alias`; returns the version.
+
+        The model holds the bundle, the engine's source and `nextbest_policy.py`, and can be loaded with
+        `mlflow.pyfunc.load_model` anywhere (see there for its table of inputs).
+        """
+        bundle = self.artifact(run_id, BUNDLE)
+        here = Path(__file__).parent
+        # Logging a model goes through MLflow's active run, which is global: set here, given back below.
+        before = mlflow.get_tracking_uri()
+        mlflow.set_tracking_uri(self.uri)
+        try:
+            with mlflow.start_run(run_id=run_id), tempfile.TemporaryDirectory() as folder:
+                code = _copied(here.parent / "engine", Path(folder))
+                info = mlflow.pyfunc.log_model(
+                    name=MODEL,
+                    loader_module="nextbest_policy",
+                    data_path=str(bundle),
+                    code_paths=[str(code), str(here / "nextbest_policy.py")],
+                    pip_requirements=list(_REQUIREMENTS),
+                    signature=_signature(),
+                )
+        finally:
+            mlflow.set_tracking_uri(before)
+        if not self._has_model(model):
+            self.client.create_registered_model(model, description=f"Policies for {model}; `{CHAMPION}` is served.")
+        version = self.client.create_model_version(model, info.model_uri, run_id, description=description)
+        self.client.set_registered_model_alias(model, alias, version.version)
+        return str(version.version)
+
+    def registered(self, model: str) -> tuple[str, str, Path]:
+        """(version, run id, bundle folder) of `name@alias`, `name/version` or `name` (= name@champion).
+
+        Raises TrainingError that says what is registered.
+        """
+        name, at, alias = model.partition("@")
+        name, slash, number = name.partition("/")
+        try:
+            if slash:
+                version = self.client.get_model_version(name, number)
+            else:
+                version = self.client.get_model_version_by_alias(name, alias if at else CHAMPION)
+        except MlflowException:
+            known = ", ".join(m.name for m in self.client.search_registered_models()) or "none"
+            raise TrainingError(f"{self.folder}: found no model {model!r}; registered: {known}") from None
+        run_id = str(version.run_id)
+        return str(version.version), run_id, self.artifact(run_id, BUNDLE)
+
+    def _has_model(self, name: str) -> bool:
+        return any(m.name == name for m in self.client.search_registered_models(f"name = '{name}'"))
+
+    def _experiment(self, name: str) -> str:
+        found = self.client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        return str(self.client.create_experiment(name, (self.folder / "artifacts").as_uri()))
+
+    @contextmanager
+    def _closing(self, run_id: str) -> Iterator[None]:
+        status = "FAILED"
+        try:
+            yield
+            status = "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            raise
+        finally:
+            self.client.set_terminated(run_id, status)
+
+
+def ui(folder: Path = Path("mlruns"), port: int = 5000, host: str = "127.0.0.1") -> None:
+    """Serve the MLflow UI on the store in `folder` until Ctrl-C. Raises ServiceError if the port is taken."""
+    store = Tracking(folder)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as problem:
+            raise ServiceError(f"port {port}: {problem.strerror or problem}; choose another with --port") from None
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri, "--host", host]
+    command += ["--port", str(port), "--workers", "1"]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    try:
+        subprocess.run(command, env=environment, check=True)
+    except KeyboardInterrupt:
+        return
+    except subprocess.CalledProcessError as problem:
+        raise ServiceError(f"the MLflow UI ended with code {problem.returncode}") from None
+
+
+def _signature() -> ModelSignature:
+    needed = [ColSpec(DataType.string, n) for n in ("request_id", "customer_id", "decided_at", "context")]
+    spare = [ColSpec(DataType.string, n, required=False) for n in ("time_zone", "history")]
+    texts = [ColSpec(DataType.string, n, required=False) for n in ("channel", "content", "timing", "send_at")]
+    numbers = [ColSpec(DataType.double, "propensity"), ColSpec(DataType.long, "eligible")]
+    return ModelSignature(Schema([*needed, *spare]), Schema([*texts, *numbers]))
+
+
+def _copied(package: Path, folder: Path) -> Path:
+    """The package's source without its caches, which MLflow would copy along."""
+    target = folder / package.name
+    target.mkdir()
+    for file in package.glob("*.py"):
+        (target / file.name).write_bytes(file.read_bytes())
+    return target
+
+
+def _milliseconds() -> int:
+    return int(datetime.now(UTC).timestamp() * 1000)
+
+
+def _first_line(problem: Exception) -> str:
+    return (str(problem).splitlines() or [type(problem).__name__])[0]
