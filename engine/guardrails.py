@@ -208,10 +208,10 @@ class Guardrails:
     def mask(self, state: JourneyState, context: Floats, now: Floats, zone: Ints) -> Bools:
         """Bools [B, n], True = may be taken, for B customers at `now` [B]."""
         situation = self._situation(state, context, now, zone)
-        allowed = np.ones((len(now), len(self.catalogue)), bool)
+        removed = np.zeros((len(now), len(self.catalogue)), bool)
         for rule in self.rules:
-            allowed &= ~rule.removes(situation)
-        return self._with_hold(allowed)
+            removed |= rule.removes(situation)
+        return self._with_hold(~removed)
 
     def removed(
         self, state: JourneyState, context: Floats, now: Floats, zone: Ints

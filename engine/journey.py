@@ -145,9 +145,16 @@ class Fold:
         return JourneyState(*arrays)
 
     def add_events(self, state: JourneyState, events: EventColumns) -> None:
-        """Fold in events in any order, in place. A consent event without a channel withdraws all, grants none."""
+        """Fold in events in any order, in place. A consent event without a channel withdraws all, grants none.
+
+        Raises ValueError, and changes nothing, for what would spoil a state for ever (a NaN, a negative index).
+        """
         if not len(events):
             return
+        if min(events.row.min(), events.kind.min()) < 0:
+            raise ValueError("events: found a negative row or kind, expected indices of a customer and a kind")
+        if not (np.isfinite(events.occurred_at).all() and np.isfinite(events.value).all()):
+            raise ValueError("events: found a time or value that is no finite number")
         self._move(state, events.row, events.occurred_at)
         weight = np.exp2((events.occurred_at - state.as_of[events.row])[:, None] / self.half_lives)
         for counter, amount in self._contributions(events):
@@ -163,11 +170,14 @@ class Fold:
         """Fold in contacts, in place: m customers `rows` get catalogue rows `action`; hold is ignored.
 
         The decayed sums take the contact at `decided_at` (when it became certain), caps and latest times at `send_at`.
+        Raises ValueError, and changes nothing, for a contact without a time.
         """
         real = action > 0
         if not real.any():
             return
         rows, action, decided_at, send_at = rows[real], action[real], decided_at[real], send_at[real]
+        if not (np.isfinite(decided_at).all() and np.isfinite(send_at).all()):
+            raise ValueError("contacts: found a time that is no finite number")
         self._move(state, rows, decided_at)
         for first in _rounds(rows):
             r, a = rows[first], action[first]
