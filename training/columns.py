@@ -6,6 +6,7 @@ Rows count from 1 and leave out a header line. NaN, null and the empty text all 
 
 import json
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 from engine.errors import LogError, nearest
 from engine.records import Bools
 from training.sources import RawTable
+from training.tables import Finding
 
 INSTANT = pa.timestamp("us", "UTC")
 TEXTS = pa.list_(pa.string())
@@ -135,6 +137,34 @@ class Sheet:
         encoded = self.text(column).combine_chunks().dictionary_encode()
         lists = pa.array([_items(text) for text in encoded.dictionary.to_pylist()], TEXTS)
         return pa.chunked_array([lists.take(encoded.indices)])
+
+    def without_twins(self, table: pa.Table, key: str, notes: list[Finding]) -> pa.Table:
+        """`table` without the rows that wholly repeat another one, which is noted. Raises LogError for two different
+        rows of one key; a missing key repeats nothing.
+        """
+        ids = table[key].to_pandas()
+        again = np.asarray(ids.duplicated() & ids.notna(), bool)
+        if not again.any():
+            return table
+        some = np.flatnonzero(ids.isin(ids[again].unique()).to_numpy())
+        distinct = table.take(pa.array(some)).to_pandas().map(str).drop_duplicates()
+        other = distinct.index[distinct[key].duplicated()].to_numpy()
+        if len(other):
+            wrong = np.isin(np.arange(len(table)), some[other])
+            raise self.error(key, wrong, f"a {key} of its own, or a row that repeats the other one wholly")
+        notes.append(
+            Finding("warning", "duplicates", f"{self.where}: {again.sum():,} rows repeat another one; dropped")
+        )
+        return table.filter(pa.array(~again))
+
+    def note_misspelt(self, known: Sequence[str], notes: list[Finding]) -> None:
+        """A column that is not read, but nearly has the name of one that is known and missing, was probably meant."""
+        absent = [name for name in known if not self.has(name)]
+        for name in self.names:
+            close = get_close_matches(name, absent, n=1, cutoff=0.8)
+            if not self.has(name) and close:
+                message = f"{self.where}: column {name} is not read; did you mean {close[0]}?"
+                notes.append(Finding("warning", "column", message))
 
     def _as_text(self, column: str) -> pa.ChunkedArray:
         raw = self._table[column]

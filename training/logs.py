@@ -5,24 +5,23 @@ can be lived with is dropped or marked, and noted in `Log.findings`.
 """
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from rich.console import Console
 
 from engine.clock import zone_id
 from engine.encoding import ContextFeature
 from engine.errors import ClockError, LogError, nearest
-from engine.records import Bools
 from engine.spec import Spec
 from training.columns import Sheet
+from training.quality import quality, show
 from training.sources import RawTable, Source
 from training.tables import Finding, Log, action_rows, codes, row_of_action
 
-__all__ = ["Finding", "Log", "read_log"]
+__all__ = ["Finding", "Log", "quality", "read_log", "run"]
 
 DECISION_COLUMNS = (
     *("decision_id", "customer_id", "decided_at", "channel", "content", "timing"),
@@ -93,8 +92,8 @@ def _decisions(spec: Spec, raw: RawTable, customers: pa.Table | None, notes: lis
     table = pa.table(columns)
     _check_actions(spec, sheet, table)
     _check_features(spec, sheet, table, customers, notes)
-    _note_misspelt(sheet, DECISION_COLUMNS, [f.name for f in spec.context.features], notes)
-    return _without_twins(sheet, table, "decision_id", notes)
+    sheet.note_misspelt((*DECISION_COLUMNS, *spec.context.index), notes)
+    return sheet.without_twins(table, "decision_id", notes)
 
 
 def _action_columns(spec: Spec, sheet: Sheet) -> dict[str, pa.ChunkedArray]:
@@ -223,8 +222,8 @@ def _events(spec: Spec, raw: RawTable, decisions: pa.Table, notes: list[Finding]
             "content": sheet.text("content", known=names["content"]),
         }
     )
-    _note_misspelt(sheet, EVENT_COLUMNS, [], notes)
-    table = _without_twins(sheet, table, "event_id", notes)
+    sheet.note_misspelt(EVENT_COLUMNS, notes)
+    table = sheet.without_twins(table, "event_id", notes)
     return _named_by_decision(sheet, table, decisions, notes)
 
 
@@ -259,36 +258,29 @@ def _customers(spec: Spec, raw: RawTable, notes: list[Finding]) -> pa.Table:
     for feature in spec.context.features:
         if sheet.has(feature.name):
             columns[feature.name] = _feature(sheet, feature, notes)
-    table = _without_twins(sheet, pa.table(columns), "customer_id", notes)
-    return table
+    return sheet.without_twins(pa.table(columns), "customer_id", notes)
 
 
-def _without_twins(sheet: Sheet, table: pa.Table, key: str, notes: list[Finding]) -> pa.Table:
-    """Rows that repeat another one wholly are dropped and noted; two different rows of one id are an error."""
-    ids = table[key].to_pandas()
-    again = _repeats(ids)
-    if not again.any():
-        return table
-    some = np.flatnonzero(ids.isin(ids[again].unique()).to_numpy())
-    distinct = table.take(pa.array(some)).to_pandas().map(str).drop_duplicates()
-    other = distinct.index[distinct[key].duplicated()].to_numpy()
-    if len(other):
-        wrong = np.isin(np.arange(len(table)), some[other])
-        raise sheet.error(key, wrong, f"a {key} of its own, or a row that repeats the other one wholly")
-    notes.append(Finding("warning", "duplicates", f"{sheet.where}: {again.sum():,} rows repeat another one; dropped"))
-    return table.filter(pa.array(~again))
+def run(spec: Path, log: str | None = None) -> None:
+    """The verb `check`: print what the spec declares, and the quality report of the log when one is given.
 
-
-def _repeats(ids: "pd.Series[str]") -> Bools:
-    """Rows whose id was there before; a missing id repeats nothing."""
-    return np.asarray(ids.duplicated() & ids.notna(), bool)
-
-
-def _note_misspelt(sheet: Sheet, known: Iterable[str], features: list[str], notes: list[Finding]) -> None:
-    """A column that is not read, but nearly has the name of one that is and that is missing, was probably meant."""
-    absent = [name for name in (*known, *features) if not sheet.has(name)]
-    for name in sheet.names:
-        close = get_close_matches(name, absent, n=1, cutoff=0.8)
-        if not sheet.has(name) and close:
-            message = f"{sheet.where}: column {name} is not read; did you mean {close[0]}?"
-            notes.append(Finding("warning", "column", message))
+    Raises SpecError or LogError; also LogError when the report holds an error, after it is printed.
+    """
+    console = Console()
+    declared = Spec.read(spec)
+    catalogue = declared.catalogue
+    console.print(
+        f"{spec}: {declared.name} has {len(declared.context)} context features, {len(declared.kinds)} event kinds, "
+        f"{len(catalogue)} actions ({len(catalogue.contents)} contents on {len(catalogue.channels)} channels at "
+        f"{len(catalogue.timings)} timings, and hold); the policy sees {declared.encoder.size} numbers",
+        highlight=False,
+    )
+    if log is None:
+        return
+    found = read_log(declared, log)
+    report = quality(declared, found)
+    show(declared, found, report, console)
+    errors = sum(f.level == "error" for f in report.findings)
+    if errors:
+        raise LogError(f"{found.source}: {errors} finding{'s' * (errors > 1)} above must be mended before training")
+    console.print("[green]passed[/]: nothing in it would mislead training")
