@@ -137,7 +137,8 @@ def _check_customers(subject: _Subject) -> Iterator[Finding]:
     decided, seen = set(subject.journeys.customer_ids), log.events["customer_id"]
     strangers = codes(seen, subject.journeys.customer_ids) < 0
     if len(strangers) and strangers.mean() > 0.5:
-        message = f"{strangers.mean():.0%} of the events are of customers without a decision; do the two tables name customers alike?"
+        share = f"{strangers.mean():.0%} of the events are of customers without a decision"
+        message = f"{share}; do the two tables name customers alike?"
         yield Finding(ERROR if strangers.all() else WARNING, "customers", message)
     elif strangers.any():
         yield Finding(INFO, "customers", f"{strangers.sum():,} events of customers without a decision are not used")
@@ -156,7 +157,7 @@ def _check_time(subject: _Subject) -> Iterator[Finding]:
         )
     same = (journeys.customer[1:] == journeys.customer[:-1]) & (journeys.decided_at[1:] == journeys.decided_at[:-1])
     if same.any():
-        message = f"{same.sum():,} decisions fall on the same instant as the customer's one before; nothing can follow that one"
+        message = f"{same.sum():,} decisions fall on the instant of the customer's one before, which nothing can follow"
         yield Finding(WARNING, "ties", message)
     blind = journeys.until == journeys.decided_at
     blind[:-1] &= journeys.customer[1:] != journeys.customer[:-1]
@@ -194,19 +195,20 @@ def _check_coverage(subject: _Subject) -> Iterator[Finding]:
     elif len(never):
         names = ", ".join(str(catalogue.actions[int(a)]) for a in never[:5]) + (", …" if len(never) > 5 else "")
         level = WARNING if len(never) > 0.1 * possible.sum() else INFO
-        message = f"{len(never):,} of {possible.sum():,} actions were possible but never taken ({names}); the log cannot judge them"
-        yield Finding(level, "coverage", message)
+        message = f"{len(never):,} of {possible.sum():,} actions were possible but never taken ({names})"
+        yield Finding(level, "coverage", message + "; the log cannot judge them")
     if journeys.forbidden.any():
         worst = np.bincount(journeys.action[journeys.forbidden], minlength=len(catalogue))
         names = ", ".join(f"{catalogue.actions[int(a)]} {worst[a]:,}×" for a in np.argsort(-worst)[:3] if worst[a])
-        message = f"{journeys.forbidden.sum():,} logged actions ({journeys.forbidden.mean():.1%}) break a rule of the spec, or are "
-        yield Finding(
-            "warning", "rules", message + f"not in the row's own eligible list ({names}); those rows count as eligible"
+        message = f"{journeys.forbidden.sum():,} logged actions ({journeys.forbidden.mean():.1%}) break a rule of the "
+        message += (
+            f"spec, or are not in the row's own eligible list ({names}); they count as eligible where they were taken"
         )
+        yield Finding(WARNING, "rules", message)
 
 
 def _check_propensities(subject: _Subject) -> Iterator[Finding]:
-    found, journeys, actions = subject.reach, subject.journeys, subject.spec.catalogue.actions
+    found, journeys = subject.reach, subject.journeys
     if found is None:
         message = "no propensities: they will be estimated from the log, and every estimate will say so"
         yield Finding(WARNING, "propensities", message)
@@ -216,12 +218,14 @@ def _check_propensities(subject: _Subject) -> Iterator[Finding]:
         yield Finding(WARNING, "propensities", f"{unknown:,} decisions have none; those will be estimated")
     yield from _audit_findings(subject)
     if found.uniform < LITTLE or found.uniform < 0.01 * found.decisions:
-        message = f"for a policy that takes every eligible action alike, {found.decisions:,} decisions count as {found.uniform:,.0f}"
-        yield Finding(WARNING, "overlap", message + "; estimates far from the logging policy will be wide")
+        message = f"for a policy that takes every eligible action alike, {found.decisions:,} decisions count as "
+        yield Finding(
+            WARNING, "overlap", message + f"{found.uniform:,.0f}; estimates far from the logging policy will be wide"
+        )
 
 
 def _audit_findings(subject: _Subject) -> Iterator[Finding]:
-    """One finding for propensities that are too small, one for those that are too large, with the worst three of each."""
+    """One finding for propensities that are too small, one for those that are too large; the worst three of each."""
     suspects, actions = [one for one in audit(subject.journeys) if one.suspect], subject.spec.catalogue.actions
     small, large = [one for one in suspects if one.ratio > 1], [one for one in suspects if one.ratio < 1]
     for level, group, verdict in (
