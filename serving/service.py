@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import grpc
-from google.protobuf import any_pb2, timestamp_pb2
+from google.protobuf import any_pb2  # type: ignore[import-untyped]
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from engine.errors import NextBestError, RequestError, StoreError, Violation
-from engine.records import Action, Event, Request, Value
+from engine.records import DAY, Action, Event, Request
 from serving.calls import (
     Answer,
     Call,
@@ -24,8 +24,8 @@ from serving.calls import (
     Receipt,
     TakenError,
     TrackCall,
-    on_tick,
 )
+from serving.messages import read_instant, read_value, write_action, write_timestamp, write_value
 from serving.pb.nextbest.v1 import decision_pb2 as decisions
 from serving.pb.nextbest.v1 import decision_service_pb2 as decision_service
 from serving.pb.nextbest.v1 import event_pb2 as events
@@ -75,7 +75,7 @@ class Decisions(DecisionServiceServicer):
         found: LoggedDecision = _outcome(self._submit, FindCall(request.decision_id), context)
         return decision_service.GetDecisionResponse(
             decision=_decision(found),
-            context={name: _value(value) for name, value in found.context.items() if value is not None},
+            context={name: write_value(value) for name, value in found.context.items() if value is not None},
             eligible=[decisions.Action(**_parts(text)) for text in found.eligible if text != str(Action())],
             time_zone=found.time_zone,
         )
@@ -105,15 +105,15 @@ def question(message: decision_service.DecideRequest) -> Question:
     request = Request(
         request_id=message.request_id,
         customer_id=message.customer_id,
-        context={name: _value_of(value) for name, value in message.context.items()},
+        context={name: read_value(value) for name, value in message.context.items()},
         time_zone=message.time_zone,
         moment=message.moment or None,
     )
-    return Question(request, _instant(message.at) if message.HasField("at") else None, message.explain)
+    return Question(request, read_instant(message.at) if message.HasField("at") else None, message.explain)
 
 
 def happening(message: events.Event) -> Happening:
-    occurred_at = _instant(message.occurred_at) if message.HasField("occurred_at") else None
+    occurred_at = read_instant(message.occurred_at) if message.HasField("occurred_at") else None
     event = Event(
         customer_id=message.customer_id,
         occurred_at=float("nan") if occurred_at is None else occurred_at,
@@ -149,12 +149,18 @@ def status_of(error: NextBestError) -> status_pb2.Status:
 def _outcome(submit: Submit, call: Call, context: grpc.ServicerContext) -> Any:
     """What the call gets; an error ends the call with its status."""
     try:
-        outcome = submit(call, context.time_remaining())
+        outcome = submit(call, _remaining(context))
     except NextBestError as error:
         _abort(error, context)
     if isinstance(outcome, NextBestError):
         _abort(outcome, context)
     return outcome
+
+
+def _remaining(context: grpc.ServicerContext) -> float | None:
+    """Seconds until the caller's deadline; grpcio gives one of many years to those who have none."""
+    remaining = context.time_remaining()
+    return None if remaining is None or remaining > DAY else float(remaining)
 
 
 def _abort(error: NextBestError, context: grpc.ServicerContext) -> NoReturn:
@@ -173,11 +179,11 @@ def _decided(answer: Answer) -> decision_service.DecideResponse:
         response.explanation.CopyFrom(
             decisions.Explanation(
                 removed=[
-                    decisions.RemovedAction(action=_action(action), reasons=codes)
+                    decisions.RemovedAction(action=write_action(action), reasons=codes)
                     for action, codes in answer.explanation.removed
                 ],
                 ranked=[
-                    decisions.RankedAction(action=_action(action), probability=probability)
+                    decisions.RankedAction(action=write_action(action), probability=probability)
                     for action, probability in answer.explanation.ranked
                 ],
             )
@@ -190,9 +196,9 @@ def _decision(d: LoggedDecision) -> decisions.Decision:
         decision_id=d.decision_id,
         request_id=d.request_id,
         customer_id=d.customer_id,
-        decided_at=_timestamp(d.decided_at),
-        action=_action(d.action),
-        send_at=None if d.send_at is None else _timestamp(d.send_at),
+        decided_at=write_timestamp(d.decided_at),
+        action=write_action(d.action),
+        send_at=None if d.send_at is None else write_timestamp(d.send_at),
         moment=d.moment or "",
         propensity=d.propensity,
         policy_version=d.policy,
@@ -205,36 +211,8 @@ def _tracked(receipt: Receipt) -> journey_service.TrackResponse:
     return journey_service.TrackResponse(event_id=receipt.event_id, duplicate=receipt.duplicate)
 
 
-def _action(action: Action) -> decisions.Action | None:
-    if action.is_hold:
-        return None
-    return decisions.Action(channel=action.channel, content=action.content, timing=action.timing)
-
-
 def _parts(text: str) -> Mapping[str, str]:
     return dict(zip(("channel", "content", "timing"), text.split("/"), strict=True))
-
-
-def _value_of(message: decisions.Value) -> Value:
-    kind = message.WhichOneof("kind")
-    return None if kind is None else getattr(message, kind)
-
-
-def _value(value: Value) -> decisions.Value:
-    if isinstance(value, bool):
-        return decisions.Value(flag=value)
-    return decisions.Value(category=value) if isinstance(value, str) else decisions.Value(number=value)
-
-
-def _instant(message: timestamp_pb2.Timestamp) -> float:
-    if not 0 <= message.nanos < 1_000_000_000:
-        return float("nan")
-    return on_tick(message.seconds + message.nanos // 1000 / 1_000_000)
-
-
-def _timestamp(at: float) -> timestamp_pb2.Timestamp:
-    microseconds = round(at * 1_000_000)
-    return timestamp_pb2.Timestamp(seconds=microseconds // 1_000_000, nanos=microseconds % 1_000_000 * 1000)
 
 
 def _packed(message: Any) -> any_pb2.Any:
