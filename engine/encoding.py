@@ -5,7 +5,6 @@ These are raw features; normalising them is the policy graph's business.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +16,9 @@ from engine.journey import GRANTED, WITHDRAWN, Fold, JourneyState
 from engine.records import DAY, Floats, Floats32, Ints, Value
 
 YEAR = 365.2425 * DAY
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number that an observation (float32) can hold."""
+_NUMBERS = (int, float, np.integer, np.floating)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +103,17 @@ class Encoder:
         n, fold = len(now), self.fold
         decayed = fold.decayed_at(state, now).reshape(n, -1)
         age = np.maximum(now[:, None] - state.last, 0.0)
-        recency = np.exp2(-age[:, :, None] / fold.half_lives).reshape(n, -1)
+        recency = age[:, :, None] / -fold.half_lives
+        recency = np.exp2(recency, out=recency).reshape(n, -1)
         used = [
             (state.slots[:, place] > (now - cap.window_seconds)[:, None]).mean(axis=1)
             for cap, place in zip(fold.caps, fold.cap_slots, strict=True)
         ]
         consent = (state.consent == GRANTED).astype(np.float64) - (state.consent == WITHDRAWN)
-        parts = [np.copysign(np.log1p(np.abs(decayed)), decayed), recency]
+        # In place: on large batches the memory for further copies costs more than the arithmetic.
+        logs = np.abs(decayed)
+        np.copysign(np.log1p(logs, out=logs), decayed, out=logs)
+        parts = [logs, recency]
         parts += [np.stack(used, axis=1)] if used else []
         parts += [consent, _clock(now, zone), *(self._context(context))]
         return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
@@ -234,7 +240,7 @@ def _number_of(feature: ContextFeature, value: Value) -> float:
         if not isinstance(value, bool | np.bool_):
             raise ValueError(f"found {value!r}, expected true or false")
         return float(value)
-    if isinstance(value, bool | np.bool_ | str) or not isfinite(value):
+    if isinstance(value, bool | np.bool_) or not isinstance(value, _NUMBERS) or not abs(value) <= LARGEST:
         raise ValueError(f"found {value!r}, expected a finite number")
     if (feature.minimum is not None and value < feature.minimum) or (
         feature.maximum is not None and value > feature.maximum

@@ -89,7 +89,7 @@ class Fold:
     """The layout of the state and the two ways to add to it.
 
     counters: names of the decayed sums: `event:<kind>` (count), `event:<kind>:value`, `contact`, `contact:<channel>`,
-    `content:<id>` and `attribute:<name>[=<category>]` of contacts, `response:<channel>`, `response:<content>`.
+    `content:<id>` and `attribute:<name>[=<category>]` of contacts, `response:<channel>`, `response:content:<id>`.
     lasts: names of the latest times: `contact`, `contact:<channel>`, `response`, `event:<kind>`.
     """
 
@@ -280,7 +280,7 @@ class Fold:
         if self._is_response.any() and content_memory:
             self._response_content = len(self.counters)
             for content in self.catalogue.contents:
-                self._append(f"response:{content.id}")
+                self._append(f"response:content:{content.id}")
         grown = len(self.counters) - self._contact_weights.shape[1]
         self._contact_weights = np.pad(self._contact_weights, ((0, 0), (0, grown)))
 

@@ -137,13 +137,13 @@ def test_the_reference_sees_every_rule_at_work() -> None:
     rng = np.random.default_rng(0)
     kinds = [k.name for k in SPEC.kinds]
     for _ in range(300):
-        now = START + float(rng.integers(0, 45 * DAY))
+        now = START + float(rng.integers(0, 45 * 86_400))
         history: History = (
             [
-                Event("c", now - float(rng.integers(0, 5 * DAY)), str(rng.choice(kinds)), channel="sms")
+                Event("c", now - float(rng.integers(0, 5 * 86_400)), str(rng.choice(kinds)), channel="sms")
                 for _ in range(4)
             ],
-            [Contact(int(rng.integers(1, len(CAT))), now, now - float(rng.integers(0, 3 * DAY))) for _ in range(3)],
+            [Contact(int(rng.integers(1, len(CAT))), now, now - float(rng.integers(0, 3 * 86_400))) for _ in range(3)],
         )
         person = Customer(history, {**CONTEXT, "score": 0.1}, now, str(rng.choice(ZONES)))
         for row in range(len(CAT)):

@@ -48,7 +48,9 @@ def contributions(history: History) -> list[tuple[str, float, float]]:
         if kind.value is not None:
             found.append((f"event:{e.kind}:value", e.occurred_at, e.value or 0.0))
         if kind.response:
-            found += [(f"response:{name}", e.occurred_at, 1.0) for name in (e.channel, e.content) if name is not None]
+            named = [f"response:{e.channel}"] * (e.channel is not None)
+            named += [f"response:content:{e.content}"] * (e.content is not None)
+            found += [(name, e.occurred_at, 1.0) for name in named]
     for c in history[1]:
         if c.action == 0:
             continue
@@ -63,11 +65,11 @@ def contributions(history: History) -> list[tuple[str, float, float]]:
 
 
 def slow_decayed(history: History, counter: str, half_life_days: float, now: float) -> float:
-    return sum(
-        amount * 2.0 ** (-(now - at) / (half_life_days * 86_400))
-        for name, at, amount in contributions(history)
-        if name == counter
-    )
+    total = 0.0
+    for name, at, amount in contributions(history):
+        if name == counter:
+            total += amount * 2.0 ** (-(now - at) / (half_life_days * 86_400))
+    return total
 
 
 def slow_last(history: History, name: str) -> float:
@@ -155,7 +157,8 @@ def test_one_batch(history: History) -> None:
 @given(histories, st.data())
 def test_any_order_one_by_one(history: History, data: st.DataObject) -> None:
     state = FOLD.empty(1)
-    for piece in data.draw(st.permutations([*history[0], *history[1]])):
+    pieces: list[Event | Contact] = [*history[0], *history[1]]
+    for piece in data.draw(st.permutations(pieces)):
         add(state, 0, piece)
     expect(state, 0, history)
 
@@ -314,7 +317,7 @@ def test_the_digest_stays_when_the_meaning_does() -> None:
 
 def test_without_content_memory_contents_leave_no_counters() -> None:
     spec = Spec.parse(TEXT.replace("[journey]", "[journey]\ncontent_memory = false"))
-    forgotten = {f"content:{c.id}" for c in CAT.contents} | {f"response:{c.id}" for c in CAT.contents}
+    forgotten = {f"content:{c.id}" for c in CAT.contents} | {f"response:content:{c.id}" for c in CAT.contents}
     assert set(spec.fold.counters) == set(FOLD.counters) - forgotten
     state = spec.fold.empty(1)
     spec.fold.add_contacts(state, np.array([0]), np.array([1]), np.array([START]), np.array([START]))
