@@ -11,12 +11,13 @@ from pydantic import ValidationError
 from engine.catalogue import Attribute
 from engine.declarations import ContentTable
 from engine.errors import SpecError
+from engine.wording import worded
 
 
 def contents_text(path: Path) -> str:
     """A CSV file's text; a Parquet file (needs pyarrow) as CSV. Raises OSError, ImportError."""
     if path.suffix != ".parquet":
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")  # spreadsheets like to begin with a byte order mark
     import pyarrow.csv
     import pyarrow.parquet
 
@@ -54,9 +55,7 @@ def _content(path: Path, number: int, row: dict[str, Any]) -> ContentTable:
     try:
         return ContentTable.model_validate(declared)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise SpecError(f"{path}: row {number}: {key}: found {first['input']!r}: {first['msg']}") from None
+        raise SpecError(worded(error, f"{path}: row {number}")) from None
 
 
 def _attribute(text: str) -> Attribute:

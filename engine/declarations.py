@@ -18,7 +18,14 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
 
 def _clock_time(text: str) -> str:
     hours, _, minutes = text.partition(":")
-    if not (hours.isdigit() and minutes.isdigit() and len(minutes) == 2 and int(hours) < 24 and int(minutes) < 60):
+    if not (
+        text.isascii()
+        and hours.isdigit()
+        and minutes.isdigit()
+        and len(minutes) == 2
+        and int(hours) < 24
+        and int(minutes) < 60
+    ):
         raise ValueError("a time of day such as 08:30")
     return text
 
@@ -27,6 +34,12 @@ def _zoned(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("a time with a zone such as 2026-01-01T00:00:00Z")
     return moment
+
+
+def _differing(values: list[Any]) -> list[Any]:
+    if len(set(values)) != len(values):
+        raise ValueError("values that differ from each other")
+    return values
 
 
 ClockTime = Annotated[str, AfterValidator(_clock_time)]
@@ -48,8 +61,11 @@ class _Table(BaseModel):
 class JourneyTable(_Table):
     discount_per_day: Annotated[FiniteFloat, Field(gt=0, le=1)] = 0.99
     horizon_days: Positive = 28.0
-    half_lives_days: Annotated[list[Positive], Field(min_length=1, max_length=8)] = [1.0, 7.0]
-    moments: list[Name] = []
+    half_lives_days: Annotated[list[Positive], Field(min_length=1, max_length=8), AfterValidator(_differing)] = [
+        1.0,
+        7.0,
+    ]
+    moments: Annotated[list[Name], AfterValidator(_differing)] = []
     content_memory: bool | None = None
     hold: bool = True
 
@@ -68,6 +84,8 @@ class ContextTable(_Table):
             raise ValueError("categories, for a category and for nothing else")
         if self.type != "number" and (self.minimum is not None or self.maximum is not None):
             raise ValueError("minimum and maximum only for a number")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError("a minimum that is not above the maximum")
         if len(set(self.categories)) != len(self.categories):
             raise ValueError("categories that differ from each other")
         return self
@@ -133,7 +151,7 @@ class QuietHoursTable(_Scope):
 
     @model_validator(mode="after")
     def _some_hours(self) -> Self:
-        if self.start == self.end:
+        if seconds_of_day(self.start) == seconds_of_day(self.end):
             raise ValueError("an end that differs from the start")
         return self
 

@@ -18,7 +18,6 @@ from engine.declarations import (
     EligibilityTable,
     PredicateTable,
     SpecTable,
-    known_keys,
     seconds_of_day,
 )
 from engine.encoding import AttributeSchema, ContextFeature, ContextSchema, Encoder
@@ -27,6 +26,7 @@ from engine.guardrails import Eligibility, Guardrails, Predicate, QuietHours, co
 from engine.journey import Cap, EventKind, Fold
 from engine.records import DAY, Bools
 from engine.reward import Reward
+from engine.wording import worded
 
 MANY_CONTENTS = 50
 """With more contents than this the fold keeps no memory of single contents, unless the spec asks for it."""
@@ -134,21 +134,7 @@ class _Reader:
         except tomllib.TOMLDecodeError as error:
             raise SpecError(f"{self._file}: is not TOML: {error}") from None
         except ValidationError as error:
-            raise SpecError("\n".join(dict.fromkeys(self._say(e) for e in error.errors()))) from None
-
-    def _say(self, error: Any) -> str:
-        """One line for one pydantic error."""
-        path = tuple(p for p in error["loc"] if not (isinstance(p, str) and p in _UNION_PARTS))
-        table, key = _table_name(path[:-1]), str(path[-1]) if path else ""
-        where = f"{self._file}: [{table}]" if table else f"{self._file}:"
-        if error["type"] == "extra_forbidden":
-            return f"{where} {key}: unknown key{nearest(key, known_keys(path[:-1]))}"
-        if error["type"] == "missing":
-            return f"{where} {key}: is missing"
-        expected = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-        if isinstance(error["input"], dict):
-            return f"{where} {key}: expected {expected}"
-        return f"{where} {key}: found {error['input']!r}, expected {expected}"
+            raise SpecError(worded(error, self._file)) from None
 
     def _error(self, table: str, key: str, message: str) -> SpecError:
         return SpecError(f"{self._file}: [{table}] {key}: {message}")
@@ -161,10 +147,15 @@ class _Reader:
         ]
         names, times = [c.name for c in channels], [t.name for t in timings]
         contents: list[Content] = []
-        for declared in [*table.contents, *self._listed(table)]:
+        listed = [*table.contents, *self._listed(table)]
+        if not listed:
+            raise SpecError(f"{self._file}: contents_file: found no content in it, expected at least one")
+        known: set[str] = set()
+        for declared in listed:
             where = f"contents {declared.id}"
-            if any(declared.id == c.id for c in contents):
+            if declared.id in known:
                 raise self._error("contents", "id", f"found {declared.id!r} twice, expected ids that differ")
+            known.add(declared.id)
             contents.append(
                 Content(
                     id=declared.id,
@@ -215,9 +206,9 @@ class _Reader:
 
     def _scope(self, table: str, scope: Any, catalogue: Catalogue) -> Bools:
         """The actions that a rule is about, Bools [n]; hold never is."""
-        channels = self._names(table, "channels", scope.channels, [c.name for c in catalogue.channels])
-        contents = self._names(table, "contents", scope.contents, [c.id for c in catalogue.contents])
-        timings = self._names(table, "timings", scope.timings, [t.name for t in catalogue.timings])
+        channels = set(self._names(table, "channels", scope.channels, [c.name for c in catalogue.channels]))
+        contents = set(self._names(table, "contents", scope.contents, [c.id for c in catalogue.contents]))
+        timings = set(self._names(table, "timings", scope.timings, [t.name for t in catalogue.timings]))
         return np.array(
             [
                 not a.is_hold and a.channel in channels and a.content in contents and a.timing in timings
@@ -323,20 +314,6 @@ class _Reader:
         for name in names:
             if names.count(name) > 1:
                 raise self._error(table, "name", f"found {name!r} twice, expected names that differ")
-
-
-_UNION_PARTS = {
-    "float",
-    "bool",
-    "str",
-    "list[union[constrained-float,bool,str]]",
-    "constrained-float",
-    "list",
-}
-
-
-def _table_name(path: Sequence[Any]) -> str:
-    return ".".join(str(p + 1) if isinstance(p, int) else str(p) for p in path)
 
 
 def _epoch(moment: datetime | None) -> float | None:
