@@ -91,11 +91,11 @@ def _open(folder: Path, files: Mapping[str, bytes]) -> Bundle:
     """The bundle that these files make. Raises BundleError."""
     version = _version(files)
     try:
-        contents = files[_CONTENTS].decode() if _CONTENTS in files else None
-        spec = Spec.parse(files[_SPEC].decode(), file=_SPEC, folder=folder, contents_text=contents)
+        contents = _text(files, _CONTENTS) if _CONTENTS in files else None
+        spec = Spec.parse(_text(files, _SPEC), file=_SPEC, folder=folder, contents_text=contents)
         attributes = _attributes(files[_ATTRIBUTES])
         policy = OnnxPolicy(files[_POLICY], files[_ACTIONS], attributes.encode(spec.catalogue), version)
-    except (NextBestError, UnicodeDecodeError) as error:
+    except NextBestError as error:
         raise BundleError(f"{folder}: {error}") from error
     if policy.size != spec.encoder.size:
         raise BundleError(
@@ -104,6 +104,14 @@ def _open(folder: Path, files: Mapping[str, bytes]) -> Bundle:
         )
     card = _parse(folder, _CARD, files[_CARD])
     return Bundle(folder, spec, attributes, card, version, policy)
+
+
+def _text(files: Mapping[str, bytes], name: str) -> str:
+    try:
+        return files[name].decode()
+    except UnicodeDecodeError as error:
+        byte = files[name][error.start]
+        raise BundleError(f"{name}: found a byte {byte} at {error.start} that is no UTF-8 text") from None
 
 
 def _attributes(text: bytes) -> AttributeSchema:
@@ -163,7 +171,7 @@ def _parse(folder: Path, name: str, text: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise BundleError(f"{folder}: {name}: is not JSON: {error}") from None
     if not isinstance(found, dict):
-        raise BundleError(f"{folder}: {name}: found a {type(found).__name__}, expected a JSON object")
+        raise BundleError(f"{folder}: {name}: found {str(found)[:40]}, expected a JSON object")
     return found
 
 
