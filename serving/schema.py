@@ -61,6 +61,21 @@ _TABLES = {"decisions": DECISION, "events": EVENT, "customers": CUSTOMER, "journ
 _TYPES = {"number": "REAL", "flag": "BOOLEAN", "category": "TEXT"}
 
 
+def check(connection: sqlite3.Connection, path: Path) -> None:
+    """Raises StoreError unless the database is sound, and empty or a store. Changes nothing."""
+    damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if damage != "ok":
+        raise StoreError(f"{path}: the store is corrupt: {damage}")
+    if _is_empty(connection):
+        return
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    if application != APPLICATION:
+        raise StoreError(f"{path}: is an SQLite database, but not a NextBest store")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version != VERSION:
+        raise StoreError(f"{path}: the store has schema {version}, expected {VERSION}")
+
+
 def lay_out(
     connection: sqlite3.Connection,
     path: Path,
@@ -70,11 +85,10 @@ def lay_out(
 ) -> str:
     """Makes the tables or checks them, adds columns that the spec has gained, and returns the salt that holds.
 
-    To be called within a transaction. Raises StoreError for a file that is something else, and for another salt.
+    To be called within a transaction, after `check`. Raises StoreError for another salt.
     """
     if _is_empty(connection):
         _create(connection, salt or secrets.token_hex(16))
-    _check(connection, path)
     found: str = connection.execute("SELECT value FROM meta WHERE key = 'salt'").fetchone()[0]
     if salt not in ("", found):
         raise StoreError(
@@ -98,15 +112,6 @@ def _create(connection: sqlite3.Connection, salt: str) -> None:
         connection.execute(f"CREATE TABLE {table} ({', '.join(f'{c} {t}' for c, t in columns.items())})")
     connection.execute("CREATE INDEX decisions_of_customer ON decisions(customer_id, decided_at)")
     connection.execute("CREATE INDEX events_of_customer ON events(customer_id, occurred_at)")
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    if application != APPLICATION:
-        raise StoreError(f"{path}: is an SQLite database, but not a NextBest store")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version != VERSION:
-        raise StoreError(f"{path}: the store has schema {version}, expected {VERSION}")
 
 
 def _grow(
