@@ -96,7 +96,7 @@ class Sheet:
         if pa.types.is_boolean(raw.type):
             flags = raw
         else:
-            texts = pc.utf8_lower(self.text(column))
+            texts = pc.replace_substring_regex(pc.utf8_lower(self.text(column)), r"^([01])\.0$", r"\1")
             yes, no = pc.is_in(texts, pa.array(_TRUE)), pc.is_in(texts, pa.array(_FALSE))
             wrong = _bools(pc.and_(pc.is_valid(texts), pc.invert(pc.or_(yes, no))))
             if wrong.any():
@@ -189,7 +189,8 @@ class Sheet:
         wrong = parsed.isna().to_numpy() & _bools(texts.is_valid())
         if wrong.any():
             raise self.error(column, wrong, "an ISO-8601 time such as 2026-03-01T09:00:00Z")
-        return pc.cast(pa.chunked_array([pa.Array.from_pandas(parsed)]), INSTANT, safe=False)
+        plain = pa.array(parsed.dt.tz_convert(None).to_numpy()).cast(pa.timestamp("us"), safe=False)
+        return pa.chunked_array([plain.cast(INSTANT)])
 
     def _all_there(self, column: str, values: pa.ChunkedArray, expected: str) -> None:
         if values.null_count:

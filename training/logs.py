@@ -63,9 +63,7 @@ def _needed(place: Source, name: str, wanted: Iterable[str]) -> RawTable:
 def _no_clash(features: Iterable[str]) -> None:
     for name in features:
         if name in DECISION_COLUMNS or name in CUSTOMER_COLUMNS or name.startswith("consent_"):
-            raise LogError(
-                f"context feature {name!r}: the log has a column of this name already, expected another name"
-            )
+            raise LogError(f"context feature {name!r}: a log has a column of this name already, expected another name")
 
 
 def _decisions(spec: Spec, raw: RawTable, customers: pa.Table | None, notes: list[Finding]) -> pa.Table:

@@ -38,7 +38,7 @@ class Source:
     def __init__(self, place: str | Path) -> None:
         """Raises LogError when there is no such folder or database."""
         self._is_url = "://" in str(place)
-        self.name = re.sub(r"//[^@/]*@", "//", str(place))  # no password in a message
+        self.name = _without_password(str(place))
         self._folder = Path(place)
         if self._is_url:
             _check_database_file(str(place), self.name)
@@ -76,6 +76,8 @@ class Source:
     def _fetch(self, where: str, open_table: Callable[[], Any], wanted: Iterable[str]) -> RawTable:
         def fetch() -> RawTable:
             table = open_table()
+            if table is None:  # JSON lines without any of the wanted keys
+                return RawTable(where, pa.table({}), ())
             names = tuple(table.columns)
             picked = [c for c in dict.fromkeys(wanted) if c in names]
             return RawTable(where, table.select(picked).to_pyarrow() if picked else pa.table({}), names)
@@ -103,7 +105,8 @@ class Source:
         columns = {c: "VARCHAR[]" if c in LIST_COLUMNS else "VARCHAR" for c in wanted}
         table = self._connection.read_json(str(path), columns=columns, format="newline_delimited")
         held = table.aggregate([table[c].count().name(c) for c in wanted]).to_pyarrow().to_pylist()[0]
-        return table.select([c for c in wanted if held[c]])
+        there = [c for c in wanted if held[c]]
+        return table.select(there) if there else None
 
 
 def _parts(path: Path, suffix: str) -> str:
@@ -136,4 +139,8 @@ def _attempt(where: str, read: Callable[[], T]) -> T:
         raise
     except Exception as error:  # every driver has its own tree of errors
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise LogError(f"{where}: cannot be read: {reason}") from error
+        raise LogError(f"{where}: cannot be read: {_without_password(reason)}") from error
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^@/]*@", "//", text)

@@ -1,0 +1,254 @@
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from engine.clock import zone_id
+from engine.errors import LogError
+from engine.records import DAY, EventColumns
+from engine.spec import Spec
+from tests.training.small_log import ACTIONS, SPEC, START, TEXT, Frames, random_log, tiny_log, write
+from training.journeys import Journeys
+from training.logs import read_log
+
+START_AT = START.timestamp()
+
+
+def journeys_of(frames: Frames, folder: Path, spec: Spec = SPEC) -> Journeys:
+    return Journeys.of(spec, read_log(spec, write(frames, folder)))
+
+
+def one_by_one(frames: Frames, customer: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Observations and masks of one customer, each folded from nothing: slow, and plain to read."""
+    catalogue, fold = SPEC.catalogue, SPEC.fold
+    decided = frames["decisions"].set_index("decision_id", drop=False)
+    mine = decided[decided["customer_id"] == customer].sort_values("decided_at", kind="stable")
+    events = frames["events"][frames["events"]["customer_id"] == customer]
+    who = frames["customers"].set_index("customer_id").loc[customer]
+    zone = np.array([zone_id(who["time_zone"])])
+    first = min(frames["decisions"]["decided_at"].min(), frames["events"]["occurred_at"].min()).timestamp()
+    observations, masks = [], []
+    for i, decision in enumerate(mine.itertuples()):
+        now = np.array([decision.decided_at.timestamp()])
+        state = fold.empty(1)
+        if who["consent_push"] is not None:
+            fold.set_consent(state, np.array([0]), "push", bool(who["consent_push"]), first)
+        for event in events[events["occurred_at"] <= decision.decided_at].itertuples():
+            channel, content = event.channel, None
+            if not isinstance(channel, str):
+                cause = decided.loc[event.decision_id] if isinstance(event.decision_id, str) else {}
+                channel, content = cause.get("channel"), cause.get("content")
+            column = EventColumns(
+                np.array([0]),
+                np.array([fold.kind_index(event.kind)]),
+                np.array([event.occurred_at.timestamp()]),
+                np.array([event.value]),
+                np.array([catalogue.channel_index(channel) if isinstance(channel, str) else -1]),
+                np.array([catalogue.content_index(content) if isinstance(content, str) else -1]),
+            )
+            fold.add_events(state, column)
+        for earlier in list(mine.itertuples())[:i]:
+            at = np.array([earlier.decided_at.timestamp()])
+            names = [x if isinstance(x, str) else None for x in (earlier.channel, earlier.content, earlier.timing)]
+            row = np.array([catalogue.row(*names)])
+            send_at = catalogue.send_at_of(row, at, zone)
+            fold.add_contacts(state, np.array([0]), row, at, np.where(np.isnan(send_at), at, send_at))
+        context = SPEC.context.row(
+            {
+                "loyalty": who["loyalty"],
+                "balance": None if np.isnan(decision.balance) else decision.balance,
+                "online": bool(decision.online),
+            }
+        )[None]
+        observations.append(SPEC.encoder.observe(state, context, now, zone)[0])
+        masks.append(SPEC.guardrails.mask(state, context, now, zone)[0])
+    return observations, masks
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_rounds_give_what_folding_each_decision_alone_gives(seed: int, tmp_path: Path) -> None:
+    frames = random_log(seed)
+    found = journeys_of(frames, tmp_path)
+    for j, customer in enumerate(found.customer_ids):
+        observations, masks = one_by_one(frames, customer)
+        mine = np.flatnonzero(found.customer == j)
+        np.testing.assert_allclose(found.observation[mine], np.stack(observations), rtol=1e-5, atol=1e-6)
+        expected = np.stack(masks)
+        broken = ~expected[np.arange(len(mine)), found.action[mine]]
+        np.testing.assert_array_equal(found.forbidden[mine], broken)
+        expected[np.arange(len(mine)), found.action[mine]] = True
+        np.testing.assert_array_equal(found.mask[mine], expected)
+
+
+def test_each_event_is_an_outcome_of_exactly_one_decision_or_history_or_too_late(tmp_path: Path) -> None:
+    frames = random_log(4)
+    found = journeys_of(frames, tmp_path)
+    decided = frames["decisions"]
+    events = frames["events"][frames["events"]["customer_id"].isin(decided["customer_id"])]
+    counts = np.zeros_like(found.counts)
+    for i in range(len(found)):
+        who = found.customer_ids[found.customer[i]]
+        at = events["occurred_at"].map(pd.Timestamp.timestamp)
+        inside = (events["customer_id"] == who) & (at > found.decided_at[i]) & (at <= found.until[i])
+        for kind in events[inside]["kind"]:
+            counts[i, SPEC.fold.kind_index(kind)] += 1
+    np.testing.assert_array_equal(found.counts, counts)
+    assert found.counts.sum() == len(found.events)
+
+
+def test_windows_at_their_edges(tmp_path: Path) -> None:
+    """The order at START + 1 day falls on d2: an outcome of d1, which d2 knows already."""
+    found = journeys_of(tiny_log(), tmp_path)
+    order = SPEC.fold.kind_index("order")
+    assert found.customer_ids == ("a", "b")
+    np.testing.assert_array_equal(found.step, [0, 1, 2, 0])
+    np.testing.assert_array_equal(found.counts[:, order], [1, 1, 0, 0])
+    np.testing.assert_array_equal(found.values[:, order], [20, 30, 0, 0])
+    name = SPEC.encoder.names.index("event:order@1d")
+    assert found.observation[0, name] == 0
+    assert found.observation[1, name] == pytest.approx(np.log1p(1.0))
+    assert found.observation[2, name] == pytest.approx(np.log1p(0.25 + 0.5))
+    assert len(found.history) == 1
+    assert found.observation[0, SPEC.encoder.names.index("event:view@1d")] == pytest.approx(np.log1p(0.5))
+
+
+def test_the_last_window_is_the_median_gap_within_the_log(tmp_path: Path) -> None:
+    """Gaps of a: 1 and 2 days. a's last decision is the log's last instant; b's window ends after 1.5 days."""
+    found = journeys_of(tiny_log(), tmp_path)
+    np.testing.assert_allclose(found.until - START_AT, np.array([1, 3, 3, 1.5]) * DAY)
+
+
+def test_one_step_journeys_last_for_the_horizon(tmp_path: Path) -> None:
+    frames = tiny_log()
+    frames["decisions"] = frames["decisions"].iloc[[0, 3]]
+    found = journeys_of(frames, tmp_path)
+    np.testing.assert_allclose(found.until - found.decided_at, 14 * DAY)
+    assert found.counts[0, SPEC.fold.kind_index("order")] == 2
+
+
+def test_an_event_that_names_a_decision_takes_its_channel_and_content(tmp_path: Path) -> None:
+    found = journeys_of(tiny_log(), tmp_path)
+    orders = found.events.take(found.events.kind == SPEC.fold.kind_index("order"))
+    assert set(orders.channel) == {SPEC.catalogue.channel_index("email")}
+    assert set(orders.content) == {SPEC.catalogue.content_index("offer")}
+    assert found.observation[2, SPEC.encoder.names.index("response:email@7d")] > 0
+
+
+def test_rewards_and_returns(tmp_path: Path) -> None:
+    """Two orders (20 and 30 EUR, worth 0.3 each), two contacts; the second order's window starts a day in."""
+    found = journeys_of(tiny_log(), tmp_path)
+    np.testing.assert_allclose(found.reward, [6 - 0.01, 9, 0, 0])
+    np.testing.assert_allclose(found.returns(), [5.99 + 9 * 0.99, 0])
+
+
+def test_what_follows_the_end_of_a_journey_is_left_out(tmp_path: Path) -> None:
+    frames = tiny_log()
+    end = {"customer_id": "a", "occurred_at": START + pd.Timedelta(hours=30), "kind": "churn"}
+    frames["events"] = pd.concat([frames["events"], pd.DataFrame([end])])
+    found = journeys_of(frames, tmp_path)
+    np.testing.assert_array_equal(found.ended, [False, True, False])
+    assert len(found) == 3
+    assert found.until[1] == found.decided_at[1] + 2 * DAY
+    assert found.events.row.max() < len(found)
+
+
+def test_decisions_at_the_same_instant_keep_their_order(tmp_path: Path) -> None:
+    frames = tiny_log()
+    frames["decisions"].loc[1, "decided_at"] = START
+    found = journeys_of(frames, tmp_path)
+    assert found.until[0] == found.decided_at[0]
+    np.testing.assert_array_equal(found.counts[:, SPEC.fold.kind_index("order")], [0, 2, 0, 0])
+    contact = SPEC.encoder.names.index("contact@1d")
+    assert found.observation[0, contact] == 0
+    assert found.observation[1, contact] == pytest.approx(np.log1p(1.0))
+
+
+def test_the_logs_own_eligible_list_is_the_mask(tmp_path: Path) -> None:
+    frames = tiny_log()
+    lists = [["hold", "email/offer/evening"], ["hold"], ["hold", "email/tips/now"], None]
+    frames["decisions"]["eligible"] = lists
+    found = journeys_of(frames, tmp_path)
+    rows = {str(a): i for i, a in enumerate(SPEC.catalogue.actions)}
+    assert set(np.flatnonzero(found.mask[0])) == {0, rows["email/offer/evening"]}
+    assert set(np.flatnonzero(found.mask[1])) == {0}
+    assert set(np.flatnonzero(found.mask[2])) == {0, rows["email/tips/now"], rows["push/tips/now"]}
+    np.testing.assert_array_equal(found.forbidden, [False, False, True, False])
+    assert found.mask[3].sum() > 1
+
+
+def test_a_consent_in_the_customers_table_gives_way_to_a_later_event(tmp_path: Path) -> None:
+    frames = tiny_log()
+    frames["customers"] = pd.DataFrame({"customer_id": ["a", "b"], "consent_push": [True, True]})
+    stop = {"customer_id": "a", "occurred_at": START + pd.Timedelta(hours=5), "kind": "stop", "channel": "push"}
+    frames["events"] = pd.concat([frames["events"], pd.DataFrame([stop])])
+    found = journeys_of(frames, tmp_path)
+    np.testing.assert_array_equal(found.observation[:, SPEC.encoder.names.index("consent:push")], [1, -1, -1, 1])
+
+
+def test_take_renumbers_everything_and_may_repeat(tmp_path: Path) -> None:
+    found = journeys_of(random_log(5), tmp_path)
+    wanted = np.array([3, 0, 3])
+    taken = found.take(wanted)
+    assert taken.customer_ids == tuple(found.customer_ids[j] for j in wanted)
+    for place, j in enumerate(wanted):
+        mine, theirs = taken.customer == place, found.customer == j
+        np.testing.assert_array_equal(taken.observation[mine], found.observation[theirs])
+        np.testing.assert_array_equal(taken.reward[mine], found.reward[theirs])
+        outcome = taken.events.take(mine[taken.events.row])
+        np.testing.assert_array_equal(outcome.occurred_at, found.events.take(theirs[found.events.row]).occurred_at)
+        past = taken.history.take(taken.history.row == place)
+        np.testing.assert_array_equal(past.value, found.history.take(found.history.row == j).value)
+    np.testing.assert_allclose(SPEC.reward.of_events(taken.events, taken.action), taken.reward)
+    np.testing.assert_allclose(taken.returns(), found.returns()[wanted])
+
+
+def test_split_keeps_customers_whole_and_never_moves_them(tmp_path: Path) -> None:
+    frames = random_log(6, customers=200, decisions=600)
+    whole = journeys_of(frames, tmp_path / "whole")
+    parts = whole.split(seed=7)
+    names = [set(p.customer_ids) for p in parts]
+    assert sum(map(len, names)) == len(set.union(*names)) == len(whole.customer_ids)
+    assert len(names[0]) > len(names[1]) > 15
+    frames["decisions"] = frames["decisions"].iloc[:300]
+    fewer = journeys_of(frames, tmp_path / "fewer").split(seed=7)
+    for part, name in zip(fewer, names, strict=True):
+        assert set(part.customer_ids) <= name
+    assert set(whole.split(seed=8)[0].customer_ids) != names[0]
+
+
+def test_replay_is_padded_and_starts_at_the_first_decision(tmp_path: Path) -> None:
+    found = journeys_of(tiny_log(), tmp_path)
+    replay = found.replay()
+    assert replay.decided_at.shape == (2, 3)
+    np.testing.assert_array_equal(replay.length, [3, 1])
+    np.testing.assert_array_equal(replay.decided_at[0], found.decided_at[:3])
+    assert np.isnan(replay.decided_at[1, 1:]).all()
+    np.testing.assert_array_equal(replay.context[1, 0], found.context[3])
+    first = SPEC.encoder.observe(replay.initial, replay.context[:, 0], replay.decided_at[:, 0], replay.zone)
+    np.testing.assert_array_equal(first, found.observation[found.step == 0])
+
+
+def test_moments_are_kept(tmp_path: Path) -> None:
+    spec = Spec.parse(TEXT.replace("horizon_days = 14", 'moments = ["daily", "cart"]'))
+    frames = tiny_log()
+    frames["decisions"]["moment"] = ["daily", None, "cart", "daily"]
+    found = journeys_of(frames, tmp_path, spec)
+    np.testing.assert_array_equal(found.moment, [0, -1, 1, 0])
+    moment = found.replay().moment
+    assert moment is not None
+    np.testing.assert_array_equal(moment, [[0, -1, 1], [0, -1, -1]])
+
+
+def test_an_empty_log_is_refused(tmp_path: Path) -> None:
+    log = read_log(SPEC, write(tiny_log(), tmp_path))
+    empty = type(log)(log.decisions.slice(0, 0), log.events, None, "nowhere")
+    with pytest.raises(LogError, match="nowhere: found no decisions"):
+        Journeys.of(SPEC, empty)
+
+
+def test_every_logged_action_is_found(tmp_path: Path) -> None:
+    found = journeys_of(random_log(8), tmp_path)
+    assert {str(SPEC.catalogue.actions[a]) for a in found.action} == {
+        "hold" if c is None else f"{c}/{x}/{t}" for c, x, t in ACTIONS
+    }
