@@ -1,5 +1,6 @@
 """A small use case and a random log of it, for tests of what comes in."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -155,5 +156,6 @@ def write(frames: Frames, folder: Path, suffix: str = "parquet") -> Path:
         elif suffix == "csv":
             frame.to_csv(path, index=False)
         else:
-            frame.to_json(path, orient="records", lines=True, double_precision=15, date_format="iso")
+            rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+            path.write_text("".join(json.dumps(row, default=str) + "\n" for row in rows))
     return folder
