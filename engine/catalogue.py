@@ -75,6 +75,10 @@ class Catalogue:
             *(Action(self.channels[c].name, self.contents[x].id, self.timings[t].name) for c, x, t in triples),
         )
         self._row = {a: i for i, a in enumerate(self.actions)}
+        # Seconds from now on, or from local midnight on for the timings that name a time of day.
+        self._delay: Floats = np.array([(t.delay_hours or 0.0) * 3600.0 for t in self.timings])
+        self._timed: Ints = np.array([i for i, t in enumerate(self.timings) if t.at is not None], np.int64)
+        self._clock: Floats = np.array([t.days * DAY + t.at for t in self.timings if t.at is not None])
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -102,15 +106,12 @@ class Catalogue:
 
     def send_at(self, now: Floats, zone: Ints) -> Floats:
         """Send time of each timing, Floats [B, T], for decisions at `now` [B]; NaN where it has passed already."""
-        times = np.empty((len(now), len(self.timings)))
-        offset = utc_offset(zone, now) if any(t.at is not None for t in self.timings) else np.zeros(len(now))
-        midnight = np.floor((now + offset) / DAY) * DAY
-        for i, timing in enumerate(self.timings):
-            if timing.at is None:
-                times[:, i] = now + (timing.delay_hours or 0.0) * 3600.0
-            else:
-                at = at_local(zone, midnight + timing.days * DAY + timing.at)
-                times[:, i] = np.where(at >= now, at, np.nan)
+        times = now[:, None] + self._delay
+        if len(self._timed):
+            midnight = np.floor((now + utc_offset(zone, now)) / DAY) * DAY
+            wall = midnight[:, None] + self._clock
+            at = at_local(np.repeat(zone, wall.shape[1]), wall.ravel()).reshape(wall.shape)
+            times[:, self._timed] = np.where(at >= now[:, None], at, np.nan)
         return times
 
     def send_at_of(self, action: Ints, now: Floats, zone: Ints) -> Floats:

@@ -12,6 +12,7 @@ from engine.records import DAY, Floats, Ints
 
 _FIRST = datetime(1990, 1, 1, tzinfo=UTC)
 _LAST = datetime(2060, 1, 1, tzinfo=UTC)
+_FIRST_AT = _FIRST.timestamp()
 _WEEK = 7 * 86_400
 _SPAN = int((_LAST - _FIRST).total_seconds())
 
@@ -54,7 +55,7 @@ def utc_offset(zone: Ints, at: Floats) -> Floats:
     """Local time minus UTC in seconds, [B], for zones [B] and instants [B] (1990 to 2060; clamped outside)."""
     begins, offsets = _changes
     # Changes fall on whole seconds, so whole numbers decide exactly.
-    since = np.clip(np.floor(at) - _FIRST.timestamp(), 0, _SPAN - 1).astype(np.int64)
+    since = np.minimum(np.maximum(np.floor(at) - _FIRST_AT, 0.0), _SPAN - 1.0).astype(np.int64)
     return offsets[np.searchsorted(begins, zone * _SPAN + since, side="right") - 1]
 
 

@@ -58,7 +58,7 @@ class Decider:
                 moment=request.moment,
                 propensity=float(propensity[i]),
                 policy=self.policy.version,
-                eligible=tuple(np.flatnonzero(mask[i]).tolist()),
+                eligible=tuple(mask[i].nonzero()[0].tolist()),
                 context=self.spec.context.mapping(context[i]),
                 observation=observation[i],
                 time_zone=request.time_zone,

@@ -19,13 +19,18 @@ from engine.records import DAY, HOLD, Bools, Floats, Ints
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """B customers at the moment of deciding. context: [B, c]; now, zone: [B]; send_at: [B, timings], NaN = passed."""
+    """B customers at the moment of deciding.
+
+    context: [B, c]; now, zone: [B]; send_at: [B, timings], NaN = passed; clock: [B, timings], the wall clock at
+    `send_at` where the customer is, seconds of the day.
+    """
 
     state: JourneyState
     context: Floats
     now: Floats
     zone: Ints
     send_at: Floats
+    clock: Floats
 
 
 class Rule(Protocol):
@@ -126,11 +131,9 @@ class QuietHoursRule:
 
     def removes(self, at: Situation) -> Bools:
         start, end = self._quiet.start, self._quiet.end
-        passed = np.isnan(at.send_at)
-        sent = np.where(passed, at.now[:, None], at.send_at)
-        clock = local_seconds(np.repeat(at.zone, sent.shape[1]), sent.ravel()).reshape(sent.shape)
-        quiet = (clock >= start) & (clock < end) if start < end else (clock >= start) | (clock < end)
-        return _spread(quiet & ~passed, self._timing) & self._quiet.actions
+        after, before = at.clock >= start, at.clock < end  # both False for a timing that has passed
+        quiet = after & before if start < end else after | before
+        return _spread(quiet, self._timing) & self._quiet.actions
 
     def code(self, _action: int, /) -> str:
         return f"quiet_hours:{self._quiet.name}"
@@ -231,7 +234,11 @@ class Guardrails:
         return reasons
 
     def _situation(self, state: JourneyState, context: Floats, now: Floats, zone: Ints) -> Situation:
-        return Situation(state, context, now, zone, self.catalogue.send_at(now, zone))
+        send_at = self.catalogue.send_at(now, zone)
+        passed = np.isnan(send_at)
+        sent = np.where(passed, now[:, None], send_at)
+        clock = local_seconds(np.repeat(zone, sent.shape[1]), sent.ravel()).reshape(sent.shape)
+        return Situation(state, context, now, zone, send_at, np.where(passed, np.nan, clock))
 
     def _with_hold(self, allowed: Bools) -> Bools:
         allowed[:, HOLD] = True if self.hold else ~allowed[:, 1:].any(axis=1)

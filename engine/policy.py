@@ -157,9 +157,8 @@ def uniform(decision_id: str, version: str, salt: str) -> float:
 
 
 def framed(*texts: str) -> bytes:
-    """The texts as bytes, each after its length, so that no two different lists give the same bytes."""
-    parts = [text.encode("utf-8", "surrogatepass") for text in texts]
-    return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+    """The texts as bytes, each after its length (`2:ab1:c`), so that no two different lists give the same bytes."""
+    return "".join([f"{len(text)}:{text}" for text in texts]).encode("utf-8", "surrogatepass")
 
 
 def _distribution(found: Floats32, mask: Bools) -> Floats32:
