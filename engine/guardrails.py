@@ -226,9 +226,9 @@ class Guardrails:
         for rule in self.rules:
             removes = rule.removes(situation)
             allowed &= ~removes
-            for customer, action in zip(*np.nonzero(removes), strict=True):
+            for customer, action in np.argwhere(removes).tolist():
                 row = reasons[customer]
-                row[int(action)] = (*row.get(int(action), ()), rule.code(int(action)))
+                row[action] = (*row.get(action, ()), rule.code(action))
         for customer in np.flatnonzero(~self._with_hold(allowed)[:, HOLD]):
             reasons[customer][HOLD] = ("hold:never",)
         return reasons

@@ -79,7 +79,7 @@ def test_many_zones_at_once(pairs: list[tuple[str, int]]) -> None:
 
 def test_every_zone_of_the_database_is_right() -> None:
     rng = np.random.default_rng(0)
-    for name in sorted(available_timezones())[::7]:
+    for name in sorted(available_timezones())[::20]:
         at = np.floor(rng.uniform(FIRST.timestamp(), LAST.timestamp(), 40))
         assert utc_offset(zone_array(name, 40), at).tolist() == [true_offset(name, t) for t in at], name
 
@@ -96,7 +96,7 @@ def true_instant(name: str, wall: datetime) -> float:
 
 
 @given(zones, instants)
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_a_wall_time_becomes_the_instant_of_pep_495(name: str, wall: int) -> None:
     local = datetime(1970, 1, 1) + timedelta(seconds=wall)
     assert at_local(zone_array(name), np.array([float(wall)]))[0] == true_instant(name, local)
@@ -120,7 +120,7 @@ def test_an_unknown_zone_is_a_clock_error(name: str) -> None:
 
 
 def test_a_zone_keeps_its_number_even_when_many_threads_ask() -> None:
-    names = sorted(available_timezones())[3::9]
+    names = sorted(available_timezones())[3::25]
     with ThreadPoolExecutor(16) as pool:
         ids = list(pool.map(zone_id, names * 4))
     assert [zone_name(i) for i in ids] == names * 4

@@ -118,7 +118,7 @@ def folded(people: list[Customer]) -> tuple[JourneyState, np.ndarray, np.ndarray
 
 
 @given(st.lists(customers, min_size=1, max_size=4))
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_the_mask_and_the_reasons_are_what_the_rules_say(people: list[Customer]) -> None:
     situation = folded(people)
     mask = SPEC.guardrails.mask(*situation)
@@ -161,6 +161,7 @@ def test_the_reference_sees_every_rule_at_work() -> None:
 
 
 @given(st.lists(customers, min_size=1, max_size=3))
+@settings(max_examples=15)
 def test_a_rule_can_only_remove_and_hold_remains(people: list[Customer]) -> None:
     situation = folded(people)
     whole = SPEC.guardrails.mask(*situation)
@@ -247,7 +248,7 @@ steps = st.lists(
 
 
 @given(steps, st.sampled_from(ZONES))
-@settings(max_examples=80)
+@settings(max_examples=60)
 def test_a_cap_is_never_exceeded_and_never_bites_without_need(walk: list[tuple[int, int]], zone_name: str) -> None:
     state, zone, now = CAPS.fold.empty(1), np.array([zone_id(zone_name)]), START
     context = np.zeros((1, 0))

@@ -163,6 +163,7 @@ def test_any_order_one_by_one(history: History, data: st.DataObject) -> None:
     expect(state, 0, history)
 
 
+@settings(max_examples=25)
 @given(st.lists(histories, min_size=2, max_size=3), st.data())
 def test_any_batches_of_many_customers(whole: list[History], data: st.DataObject) -> None:
     state = FOLD.empty(len(whole))
@@ -201,6 +202,7 @@ def test_a_later_now_halves_the_sums_every_half_life() -> None:
     assert sums[3] == pytest.approx([10 * 2**-14, 5.0])
 
 
+@settings(max_examples=25)
 @given(st.lists(histories, min_size=1, max_size=3))
 def test_packing_is_exact(whole: list[History]) -> None:
     state = FOLD.empty(len(whole))

@@ -147,7 +147,7 @@ rows = st.lists(st.floats(0, 1e6, allow_subnormal=False) | st.just(0.0), min_siz
 
 
 @given(rows, st.floats(0, 1) | st.sampled_from([0.0, ALMOST_ONE, 1.0]), st.randoms())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150)
 def test_draw_is_the_inverse_cdf(weights: list[float], u: float, random: object) -> None:
     action, propensity = draw(np.array([weights]), np.array([u]))
     assert (action[0], propensity[0]) == slow_draw(weights, u)
@@ -155,7 +155,7 @@ def test_draw_is_the_inverse_cdf(weights: list[float], u: float, random: object)
 
 
 @given(rows, st.floats(0, 1), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80)
 def test_draw_never_takes_what_is_masked(weights: list[float], u: float, data: st.DataObject) -> None:
     mask = data.draw(st.lists(st.booleans(), min_size=len(weights), max_size=len(weights)))
     left = [w if m else 0.0 for w, m in zip(weights, mask, strict=True)]
