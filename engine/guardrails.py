@@ -229,7 +229,7 @@ class Guardrails:
             for customer, action in np.argwhere(removes).tolist():
                 row = reasons[customer]
                 row[action] = (*row.get(action, ()), rule.code(action))
-        for customer in np.flatnonzero(~self._with_hold(allowed)[:, HOLD]):
+        for customer in np.flatnonzero(~self._with_hold(allowed)[:, HOLD]).tolist():
             reasons[customer][HOLD] = ("hold:never",)
         return reasons
 

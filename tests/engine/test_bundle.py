@@ -1,6 +1,7 @@
 """A bundle is whole or it is not: what was written comes back, every harm is named."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from hashlib import sha256
@@ -119,14 +120,13 @@ def test_what_would_not_load_is_not_written(tmp_path: Path, change: dict[str, An
 
 def test_a_full_disk_leaves_the_old_bundle_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = write(tmp_path / "bundle")
-    real = room._write
+    calls = iter(range(100))
 
-    def full(path: Path, content: bytes) -> None:
-        if path.name == "card.json":
+    def full(handle: int) -> None:
+        if next(calls) == 3:
             raise OSError(28, "No space left on device")
-        real(path, content)
 
-    monkeypatch.setattr(room, "_write", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(BundleError, match="cannot be written: No space left on device"):
         write(tmp_path / "bundle", seed=1)
     assert Bundle.load(tmp_path / "bundle").version == old.version
