@@ -2,7 +2,8 @@
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from types import TracebackType
@@ -74,12 +75,10 @@ def run(
     request_clock: bool = False,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains. Raises BundleError, ServiceError, StoreError before it listens."""
-    stopped = Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    console = Console(soft_wrap=True, highlight=False)
     loaded = Bundle.load(bundle)
-    with Server(loaded, store, host, port, salt, None if request_clock else time.time) as server:
+    console = Console(soft_wrap=True, highlight=False)
+    clock = None if request_clock else time.time
+    with _told_to_stop() as stopped, Server(loaded, store, host, port, salt, clock) as server:
         console.print(f"listening on {server.target}")
         console.print(
             f"policy {loaded.version} ({loaded.spec.name}), store {store}. SIGTERM or Ctrl-C drains and stops."
@@ -87,3 +86,15 @@ def run(
         stopped.wait()
         console.print("draining")
     console.print("stopped")
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[Event]:
+    """An event that SIGTERM and SIGINT set."""
+    stopped = Event()
+    before = {n: signal.signal(n, lambda *_: stopped.set()) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
