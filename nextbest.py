@@ -8,8 +8,11 @@ import click
 from engine.errors import NextBestError
 
 EXTRAS = "pip install 'nextbest[serving,training]'"
+ROOMS = ("engine", "envs", "serving", "training")
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
+
+TARGET = click.option("--target", default="127.0.0.1:50051", show_default=True, help="host:port of the service.")
 
 
 class UserError(click.ClickException):
@@ -30,13 +33,17 @@ class FrontDoor(click.Group):
         except NextBestError as mistake:
             raise UserError(str(mistake)) from mistake
         except ModuleNotFoundError as missing:
+            if missing.name is None or missing.name.partition(".")[0] in ROOMS:
+                raise
             raise UserError(f"{ctx.invoked_subcommand} needs the package {missing.name}: {EXTRAS}") from missing
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             ctx.exit(130)
 
 
-@click.group(cls=FrontDoor, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    "nextbest", cls=FrontDoor, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(package_name="nextbest", message="nextbest %(version)s")
 def main() -> None:
     """Learns from a company's log which channel, content and timing is best for each customer over the whole
@@ -48,7 +55,9 @@ def main() -> None:
 
 @main.command()
 @click.option("--world", default="retail", show_default=True, help="Which simulated company.")
-@click.option("--out", type=FOLDER, required=True, help="Folder for the log; it must be new or empty.")
+@click.option(
+    "--out", type=FOLDER, required=True, help="Folder for the log: new, or an earlier simulated log to replace."
+)
 @click.option("--customers", type=click.IntRange(1), default=2000, show_default=True, help="How many customers.")
 @click.option("--days", type=click.IntRange(1), default=28, show_default=True, help="How long they are observed.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same log.")
@@ -149,17 +158,79 @@ def export(model: str, out: Path) -> None:
 @click.option("--store", type=FILE, required=True, help="SQLite file with decisions, events and states.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=50051, show_default=True, help="0 takes a free one.")
-@click.option("--salt", default="nextbest", show_default=True, help="Of the draws; keep it for the deployment's life.")
-def serve(bundle: Path, store: Path, host: str, port: int, salt: str) -> None:
+@click.option("--salt", default="", help="Secret of the draws. [default: the store's, made up for a new one]")
+@click.option("--request-clock", is_flag=True, help="Every request says its time; for simulations only.")
+def serve(bundle: Path, store: Path, host: str, port: int, salt: str, request_clock: bool) -> None:
     """Answer over gRPC, until SIGTERM or Ctrl-C.
 
-    Reads: the folder BUNDLE, and STORE when it exists.
+    Both let the calls under way end. One process at a time may use a store.
 
-    Writes: STORE, made when it does not exist: every decision and event, before it is acknowledged.
+    Reads: the folder BUNDLE, and the store when it exists.
+
+    Writes: the store: every decision and event is in it before it is acknowledged.
     """
     from serving.server import run
 
-    run(bundle, store, host, port, salt)
+    run(bundle, store, host, port, salt, request_clock)
+
+
+@main.command()
+@click.argument("customer_id")
+@TARGET
+@click.option("--context", default="{}", help="JSON object with the features that the spec declares.")
+@click.option("--request-id", help="Makes the call repeatable: the same id gets the same answer. [default: a new one]")
+@click.option("--time-zone", help="The customer's IANA zone, e.g. Europe/Berlin. [default: the remembered one, or UTC]")
+@click.option("--moment", help="One of the spec's moments.")
+@click.option("--at", help="Time of the decision (ISO-8601 with zone), for a service with --request-clock.")
+@click.option("--explain", is_flag=True, help="Show every action: its probability, or why it was not eligible.")
+def decide(target: str, customer_id: str, context: str, **options: Any) -> None:
+    """Ask the service: what next for this customer?
+
+    Reads: the answer of the service at --target.
+
+    Writes: the decision into the store of the service, and on the terminal.
+    """
+    from serving.client import decide as ask
+
+    ask(target, customer_id, context, **options)
+
+
+@main.command()
+@click.argument("customer_id")
+@click.argument("kind")
+@TARGET
+@click.option("--value", type=float, help="In the unit that the spec declares for this kind.")
+@click.option("--decision-id", help="The decision that the event answers to.")
+@click.option("--event-id", help="Makes the call repeatable: the same id counts once. [default: a new one]")
+@click.option("--channel", help="Channel that the event belongs to. [default: that of the decision]")
+@click.option("--content", help="Content that the event belongs to. [default: that of the decision]")
+@click.option("--at", help="When it happened (ISO-8601 with zone). [default: now]")
+@click.option("--properties", default="{}", help="JSON object of texts that are kept with the event.")
+def track(target: str, customer_id: str, kind: str, **options: Any) -> None:
+    """Tell the service what a customer did.
+
+    Reads: the receipt of the service at --target.
+
+    Writes: one event of KIND into the store of the service, and its id on the terminal.
+    """
+    from serving.client import track as tell
+
+    tell(target, customer_id, kind, **options)
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True, help="Port to listen on.")
+def ui(host: str, port: int) -> None:
+    """Compare runs and models in the MLflow UI.
+
+    Reads: mlruns/ in the folder where it is started.
+
+    Writes: nothing but what you change in the UI.
+    """
+    from training.tracking import ui as show
+
+    show(port=port, host=host)
 
 
 if __name__ == "__main__":
