@@ -13,31 +13,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.catalogue import Catalogue, attribute_columns, attribute_values
+from engine.catalogue import Catalogue
 from engine.errors import CatalogueError, StoreError, nearest
+from engine.layout import EventKind, lay_out
 from engine.records import DAY, Bools, EventColumns, Floats, Ints
 
 NEVER = -np.inf
 UNKNOWN, GRANTED, WITHDRAWN = 0, 1, 2
-
-
-@dataclass(frozen=True, slots=True)
-class EventKind:
-    """A declared kind of event. `value` is the unit of its value, None when it has none.
-
-    response: it answers a contact. consent: it sets the consent of its channel. ends_journey: nothing follows it.
-    """
-
-    name: str
-    value: str | None = None
-    response: bool = False
-    consent: Literal["granted", "withdrawn"] | None = None
-    ends_journey: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +90,11 @@ class Fold:
         self.kinds, self.catalogue, self.caps = tuple(kinds), catalogue, tuple(caps)
         self.half_lives = np.array(half_lives_days, np.float64) * DAY
         self._kind = {k.name: i for i, k in enumerate(self.kinds)}
-        self._lay_out_events()
-        self._lay_out_contacts(content_memory)
-        self._lay_out_responses(content_memory)
-        self._lay_out_lasts()
+        self._layout = lay_out(self.kinds, catalogue, content_memory)
+        self.counters, self.lasts = self._layout.counters, self._layout.lasts
+        code = {None: UNKNOWN, "granted": GRANTED, "withdrawn": WITHDRAWN}
+        self._consent_of_kind = np.array([code[k.consent] for k in self.kinds], np.int64)
+        self._is_response = np.array([k.response for k in self.kinds], bool)
         starts = np.cumsum([0, *(c.limit for c in self.caps)])
         self.cap_slots = tuple(slice(int(a), int(b)) for a, b in pairwise(starts))
         self.digest = self._digest()
@@ -161,9 +148,9 @@ class Fold:
             used = counter >= 0
             index = (events.row[used], counter[used])
             np.add.at(state.decayed, index, amount[used, None] * weight[used])
-        np.maximum.at(state.last, (events.row, self._last_of_kind[events.kind]), events.occurred_at)
+        np.maximum.at(state.last, (events.row, self._layout.last_of_kind[events.kind]), events.occurred_at)
         response = self._is_response[events.kind]
-        np.maximum.at(state.last[:, self._last_response], events.row[response], events.occurred_at[response])
+        np.maximum.at(state.last[:, self._layout.last_response], events.row[response], events.occurred_at[response])
         self._add_consents(state, events)
 
     def add_contacts(self, state: JourneyState, rows: Ints, action: Ints, decided_at: Floats, send_at: Floats) -> None:
@@ -182,7 +169,7 @@ class Fold:
         for first in _rounds(rows):
             r, a = rows[first], action[first]
             weight = np.exp2((decided_at[first] - state.as_of[r])[:, None] / self.half_lives)
-            state.decayed[r] += self._contact_weights[a][:, :, None] * weight[:, None, :]
+            state.decayed[r] += self._layout.contact[a][:, :, None] * weight[:, None, :]
             self._take_slots(state, r, a, send_at[first])
         np.maximum.at(state.last, (rows, np.zeros_like(rows)), send_at)
         np.maximum.at(state.last, (rows, 1 + self.catalogue.channel[action]), send_at)
@@ -211,12 +198,12 @@ class Fold:
         """(counter, amount) per event, counter -1 where it adds nothing."""
         ones = np.ones(len(events))
         response = self._is_response[events.kind]
-        yield self._count_counter[events.kind], ones
-        yield self._value_counter[events.kind], events.value
-        yield np.where(response & (events.channel >= 0), self._response_channel + events.channel, -1), ones
-        if self._response_content >= 0:
+        yield self._layout.count[events.kind], ones
+        yield self._layout.value[events.kind], events.value
+        yield np.where(response & (events.channel >= 0), self._layout.response_channel + events.channel, -1), ones
+        if self._layout.response_content >= 0:
             yield (
-                np.where(response & (events.content >= 0), self._response_content + events.content, -1),
+                np.where(response & (events.content >= 0), self._layout.response_content + events.content, -1),
                 ones,
             )
 
@@ -243,70 +230,12 @@ class Fold:
             earliest = place.start + np.argmin(state.slots[r, place], axis=1)
             state.slots[r, earliest] = np.maximum(state.slots[r, earliest], at)
 
-    def _lay_out_events(self) -> None:
-        self.counters: tuple[str, ...] = ()
-        self._count_counter = np.zeros(len(self.kinds), np.int64)
-        self._value_counter = np.full(len(self.kinds), -1, np.int64)
-        for i, kind in enumerate(self.kinds):
-            self._count_counter[i] = self._append(f"event:{kind.name}")
-            if kind.value is not None:
-                self._value_counter[i] = self._append(f"event:{kind.name}:value")
-
-    def _lay_out_contacts(self, content_memory: bool) -> None:
-        channels, contents = self.catalogue.channels, self.catalogue.contents
-        columns = attribute_columns(contents)
-        start = self._append("contact")
-        for channel in channels:
-            self._append(f"contact:{channel.name}")
-        for content in contents if content_memory else ():
-            self._append(f"content:{content.id}")
-        for name, category in columns:
-            self._append(f"attribute:{name}" + (f"={category}" if category is not None else ""))
-        real = self.catalogue.channel[1:, None], self.catalogue.content[1:]
-        by_channel = real[0] == np.arange(len(channels))
-        by_content = real[1][:, None] == np.arange(len(contents) if content_memory else 0)
-        by_attribute = attribute_values(contents, columns)[real[1]]
-        weights = np.concatenate([np.ones((len(real[1]), 1)), by_channel, by_content, by_attribute], axis=1)
-        self._contact_weights = np.zeros((len(self.catalogue), start + weights.shape[1]))
-        self._contact_weights[1:, start:] = weights
-
-    def _lay_out_responses(self, content_memory: bool) -> None:
-        self._is_response = np.array([k.response for k in self.kinds], bool)
-        self._response_channel = self._response_content = -1
-        if self._is_response.any():
-            self._response_channel = len(self.counters)
-            for channel in self.catalogue.channels:
-                self._append(f"response:{channel.name}")
-        if self._is_response.any() and content_memory:
-            self._response_content = len(self.counters)
-            for content in self.catalogue.contents:
-                self._append(f"response:content:{content.id}")
-        grown = len(self.counters) - self._contact_weights.shape[1]
-        self._contact_weights = np.pad(self._contact_weights, ((0, 0), (0, grown)))
-
-    def _lay_out_lasts(self) -> None:
-        channels = [f"contact:{c.name}" for c in self.catalogue.channels]
-        self.lasts: tuple[str, ...] = (
-            "contact",
-            *channels,
-            "response",
-            *(f"event:{k.name}" for k in self.kinds),
-        )
-        self._last_response = 1 + len(channels)
-        self._last_of_kind = self._last_response + 1 + np.arange(len(self.kinds))
-        code = {None: UNKNOWN, "granted": GRANTED, "withdrawn": WITHDRAWN}
-        self._consent_of_kind = np.array([code[k.consent] for k in self.kinds], np.int64)
-
-    def _append(self, counter: str) -> int:
-        self.counters = (*self.counters, counter)
-        return len(self.counters) - 1
-
     def _digest(self) -> str:
         """Changes whenever a packed state would mean something else."""
         text = repr((self.counters, self.lasts, self.half_lives.tolist(), [c.name for c in self.catalogue.channels]))
         text += repr([(c.name, c.limit, c.window_seconds, np.packbits(c.actions).tolist()) for c in self.caps])
         text += repr(self.kinds) + repr(self.catalogue.actions)
-        return sha256(text.encode() + self._contact_weights.tobytes()).hexdigest()[:12]
+        return sha256(text.encode() + self._layout.contact.tobytes()).hexdigest()[:12]
 
 
 def _rounds(rows: Ints) -> Iterator[Ints]:

@@ -23,7 +23,8 @@ from engine.declarations import (
 from engine.encoding import AttributeSchema, ContextFeature, ContextSchema, Encoder
 from engine.errors import SpecError, nearest
 from engine.guardrails import Eligibility, Guardrails, Predicate, QuietHours, compile_guardrails
-from engine.journey import Cap, EventKind, Fold
+from engine.journey import Cap, Fold
+from engine.layout import EventKind
 from engine.records import DAY, Bools
 from engine.reward import Reward
 from engine.wording import worded
