@@ -4,6 +4,7 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,17 @@ import numpy as np
 from pydantic import ValidationError
 
 from engine.catalogue import Catalogue, Channel, Content, Timing
+from engine.conditions import compile_predicate
 from engine.contents_file import contents_text, read_contents
 from engine.declarations import (
     ContentTable,
     EligibilityTable,
-    PredicateTable,
     SpecTable,
     seconds_of_day,
 )
 from engine.encoding import AttributeSchema, ContextFeature, ContextSchema, Encoder
 from engine.errors import SpecError, nearest
-from engine.guardrails import Eligibility, Guardrails, Predicate, QuietHours, compile_guardrails
+from engine.guardrails import Eligibility, Guardrails, QuietHours, compile_guardrails
 from engine.journey import Cap, Fold
 from engine.layout import EventKind
 from engine.records import DAY, Bools
@@ -245,58 +246,9 @@ class _Reader:
 
     def _eligibility(self, declared: EligibilityTable, fold: Fold, context: ContextSchema) -> Eligibility:
         where = f"guardrails.eligibility {declared.name}"
-        require = tuple(self._predicate(where, p, fold, context) for p in declared.require)
+        fail = partial(self._error, where)
+        require = tuple(compile_predicate(p, fold, context, fail) for p in declared.require)
         return Eligibility(declared.name, self._scope(where, declared, fold.catalogue), require)
-
-    def _predicate(self, where: str, declared: PredicateTable, fold: Fold, context: ContextSchema) -> Predicate:
-        kinds = [k.name for k in fold.kinds]
-        if declared.event is not None and declared.event not in kinds:
-            raise self._error(
-                where,
-                "event",
-                f"found {declared.event!r}, which is not declared{nearest(declared.event, kinds)}",
-            )
-        one_of: tuple[float | bool | str, ...] | None = None
-        if declared.is_ is not None:
-            one_of = tuple(declared.is_) if isinstance(declared.is_, list) else (declared.is_,)
-        if declared.feature is not None:
-            self._check_feature(where, declared, one_of, context)
-        return Predicate(
-            declared.event,
-            declared.within_days,
-            declared.not_within_days,
-            declared.feature,
-            one_of,
-            declared.at_least,
-            declared.at_most,
-        )
-
-    def _check_feature(
-        self,
-        where: str,
-        declared: PredicateTable,
-        one_of: tuple[float | bool | str, ...] | None,
-        context: ContextSchema,
-    ) -> None:
-        name = str(declared.feature)
-        if name not in context.index:
-            raise self._error(
-                where, "feature", f"found {name!r}, which is not declared{nearest(name, list(context.index))}"
-            )
-        feature = context.features[context.index[name]]
-        for value in one_of or ():
-            if feature.type == "category" and value not in feature.categories:
-                raise self._error(
-                    where,
-                    "is",
-                    f"found {value!r}, no category of {name}{nearest(str(value), feature.categories)}",
-                )
-            if feature.type == "flag" and not isinstance(value, bool):
-                raise self._error(where, "is", f"found {value!r}, expected true or false, as {name} is a flag")
-            if feature.type == "number" and isinstance(value, bool | str):
-                raise self._error(where, "is", f"found {value!r}, expected a number, as {name} is one")
-        if feature.type != "number" and (declared.at_least is not None or declared.at_most is not None):
-            raise self._error(where, "feature", f"{name} is a {feature.type}; at_least and at_most are for numbers")
 
     def _reward(self, table: SpecTable, fold: Fold) -> Reward:
         each, per_value = np.zeros(len(fold.kinds)), np.zeros(len(fold.kinds))
