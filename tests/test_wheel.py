@@ -1,12 +1,15 @@
-"""The wheel: what is in it, and that it works where the clone is not."""
+"""The wheel: what is in it, that it works where the clone is not, and that what it needs is pinned."""
 
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOMS = ("engine", "envs", "serving", "training")
 
@@ -73,3 +76,19 @@ def test_each_package_imports_from_the_wheel(installed: Path, tmp_path: Path, mo
         check=True,
     )
     assert Path(place.stdout.strip()).is_relative_to(installed)
+
+
+def test_everything_that_is_needed_is_pinned(root: Path) -> None:
+    """constraints.txt names one exact version for each dependency, and pyproject.toml allows it."""
+    lines = (root / "constraints.txt").read_text().splitlines()
+    pinned = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert all(len(p.specifier) == 1 and str(p.specifier).startswith("==") for p in pinned)
+    versions = {canonicalize_name(p.name): str(p.specifier).removeprefix("==") for p in pinned}
+    assert len(versions) == len(pinned), "a package is pinned twice"
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(text for extra in project["optional-dependencies"].values() for text in extra),
+    ]
+    for needed in map(Requirement, wanted):
+        assert needed.specifier.contains(versions[canonicalize_name(needed.name)]), needed
