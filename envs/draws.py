@@ -31,7 +31,7 @@ class Draws:
 
     @classmethod
     def seeded(cls, seed: int, n: int) -> "Draws":
-        """Row i gets the key of `seed + i`: one environment with seed s + i equals row i of a batch with seed s.
+        """Row i gets the key of `seed + i`: an environment with seed s + i equals row i of a batch with s.
 
         So two seeds that are close share rows; where that matters use `independent`.
         """

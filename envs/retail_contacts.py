@@ -94,6 +94,7 @@ def _respond(s: Shoppers, window: Window, contents: Contents, c: _Contact) -> tu
     match = hour_match(s.peak[c.row], window.turn.zone[c.row], c.at)
     tired = s.fatigue[c.row]
     notice = numbers.OPENING[c.channel] + s.affinity[c.row, c.channel] + s.warmth[c.row]
+    notice -= 0.15 * s.seen[c.row, c.content]
     opened = c.u[:, 0] < _sigmoid(notice + 2.2 * (match - 0.5) - 0.7 * tired)
     fits = contents.intent[c.content] == s.intent[c.row]
     interest = contents.appeal[c.content, s.kind[c.row]] + 0.6 * fits - 0.5 * s.seen[c.row, c.content]
@@ -110,11 +111,12 @@ def _move(s: Shoppers, contents: Contents, c: _Contact, opened: Bools, clicked: 
     depth = 0.25 * opened + 0.75 * clicked
     fits = contents.intent[c.content] == s.intent[c.row]
     liking = np.clip(0.5 + contents.appeal[c.content, s.kind[c.row]], 0.0, 1.5)
-    gain = contents.gain[c.content] * depth * liking * (1.0 + 0.4 * fits)
-    s.appetite[c.row] = np.minimum(s.appetite[c.row] + gain, 2.5)
+    fresh = np.exp(-0.5 * s.seen[c.row, c.content])
+    gain = contents.gain[c.content] * depth * liking * fresh * (1.0 + 0.4 * fits)
+    s.interest[c.row] = np.minimum(s.interest[c.row] + gain, 2.0)
     incentive = contents.incentive[c.content]
     urge = contents.spark[c.content] * depth * np.where(incentive, s.thrift[c.row], liking)
-    s.spark[c.row] = np.minimum(s.spark[c.row] + urge, 8.0)
+    s.spark[c.row] = np.minimum(s.spark[c.row] + urge, 12.0)
     s.trust[c.row] = np.minimum(s.trust[c.row] + contents.trust[c.content] * depth, 2.0)
     s.habit[c.row] += 4.0 * contents.discount[c.content] * opened
     reads_offer = opened & incentive

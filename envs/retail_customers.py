@@ -25,11 +25,11 @@ class Shoppers:
 
     kind: type. peak: the local hour at which they have time. affinity: [B, channels]. warmth, thrift, skin, budget:
     readiness to respond, effect of incentives, fatigue per contact, median basket (EUR). intent: know, go, do, buy.
-    fatigue, habit (of waiting for discounts), trust, appetite (to buy, raised by informing contents; it lasts),
-    spark (urge to buy now; it does not): decaying levels. seen: [B, contents], decayed exposures. basket: EUR.
-    offer: what is off until offer_until, a share below 1, EUR from there. trouble: 1 = something is wrong with an
-    order. due: [B, WAITING] contacts on their way (inf = none) with their catalogue rows. late_*: [B, LATE] events
-    on their way.
+    Decaying levels: fatigue; habit (of waiting for discounts); trust; interest (from informing contents; it ripens
+    to appetite in days); appetite (to buy; it lasts); spark (an urge to buy now; it does not). seen: [B, contents],
+    decayed exposures. basket: EUR. offer: what is off until offer_until, a share below 1, EUR from there on.
+    trouble: 1 = something is wrong with an order. due: [B, WAITING] contacts on their way (inf = none) with their
+    catalogue rows. late_*: [B, LATE] events on their way.
     """
 
     kind: Ints
@@ -43,6 +43,7 @@ class Shoppers:
     fatigue: Floats
     habit: Floats
     trust: Floats
+    interest: Floats
     appetite: Floats
     spark: Floats
     seen: Floats
@@ -90,6 +91,7 @@ def draw_shoppers(spec: Spec, n: int, seed: int) -> Shoppers:
         fatigue=zeros.copy(),
         habit=zeros.copy(),
         trust=zeros.copy(),
+        interest=zeros.copy(),
         appetite=0.3 * draws.uniform(1)[:, 0],
         spark=zeros.copy(),
         seen=np.zeros((n, len(spec.catalogue.contents))),

@@ -15,15 +15,15 @@ _LIKES = {
     "new_arrivals": 3.0,
     "discount_5": 2.0,
     "discount_10": 4.0,
-    "discount_15": 3.0,
+    "discount_15": 2.5,
     "free_shipping": 1.5,
     "cart_reminder": 9.0,
-    "product_reviews": 0.8,
-    "styling_tips": 0.8,
-    "howto_video": 0.7,
-    "buying_guide": 0.7,
+    "product_reviews": 1.6,
+    "styling_tips": 1.4,
+    "howto_video": 1.4,
+    "buying_guide": 1.6,
     "store_finder": 0.5,
-    "survey": 1.5,
+    "survey": 4.0,
     "back_in_stock": 4.0,
     "replenishment": 1.5,
     "surprise_bonus": 0.5,
@@ -74,7 +74,7 @@ class Marketer:
         see = Columns(self._spec, observation)
         basket, loyal = see["context:basket_value"] > 0.0, see["context:loyalty=loyal"] > 0.5
         bought = see["since:event:order@1d"] > 0.125
-        hold = np.where(basket, 0.36, np.where(bought, 0.56, np.where(loyal, 0.64, 0.74)))
+        hold = np.where(basket, 0.45, np.where(bought, 0.60, np.where(loyal, 0.72, 0.80)))
         wish = np.where(mask, self._likes, 0.0) * np.where(basket[:, None] & self._incentive, 3.0, 1.0)
         total = wish.sum(axis=1)
         hold = np.where(total > 0.0, hold, 1.0)

@@ -18,17 +18,17 @@ INTENT_ORDERS: Floats = np.array([0.5, 0.8, 1.0, 2.6])
 """By how much an intent multiplies the chance of an order."""
 
 # Per type -----------------------------------------------------------------------------------------
-BASE_ORDERS: Floats = np.array([0.009, 0.010, 0.017, 0.022])
+BASE_ORDERS: Floats = np.array([0.005, 0.006, 0.007, 0.008])
 """Orders a day of a customer without appetite, basket or contact."""
-BASKET_ORDERS: Floats = np.array([0.04, 0.07, 0.10, 0.12])
+BASKET_ORDERS: Floats = np.array([0.03, 0.05, 0.06, 0.08])
 """What an open basket adds to them."""
 BROWSING = ("page_view", "product_view", "search", "store_visit", "add_to_cart")
 BROWSING_RATES: Floats = np.array(
     [
-        [0.90, 0.70, 0.35, 0.03, 0.10],
-        [1.40, 1.00, 0.30, 0.05, 0.06],
-        [0.50, 0.35, 0.10, 0.06, 0.08],
-        [0.40, 0.25, 0.12, 0.02, 0.04],
+        [0.90, 0.70, 0.35, 0.03, 0.14],
+        [1.40, 1.00, 0.30, 0.05, 0.08],
+        [0.50, 0.35, 0.10, 0.06, 0.11],
+        [0.40, 0.25, 0.12, 0.02, 0.05],
     ]
 )
 """Events a day, [types, BROWSING]."""
@@ -44,9 +44,9 @@ DWELL: Floats = np.array([40.0, 75.0, 18.0, 30.0])
 """Median seconds on a page."""
 BUDGET: Floats = np.array([42.0, 65.0, 52.0, 72.0])
 """Median basket in EUR."""
-THRIFT: Floats = np.array([1.0, 0.22, 0.25, 0.08])
+THRIFT: Floats = np.array([1.0, 0.3, 0.35, 0.1])
 """How much an incentive moves them."""
-SKIN: Floats = np.array([0.24, 0.20, 0.24, 0.55])
+SKIN: Floats = np.array([0.24, 0.23, 0.22, 0.44])
 """Fatigue from one plain contact."""
 WARMTH: Floats = np.array([0.1, 0.4, 0.1, -0.8])
 CHURN: Floats = np.array([0.0011, 0.0007, 0.0009, 0.0013])
@@ -79,10 +79,10 @@ AGES: Floats = np.array(
 )
 
 # Per channel: email, whatsapp, sms, push, web, ads, agent -------------------------------------------
-OPENING: Floats = np.array([-0.5, 0.5, 0.5, -0.3, -0.3, -2.0, 0.6])
+OPENING: Floats = np.array([-0.5, 0.5, 0.5, -0.3, -0.6, -2.0, 0.6])
 """Logit of noticing a contact."""
 LAG_HOURS: Floats = np.array([3.0, 0.7, 0.5, 0.5, 1.5, 3.0, 0.1])
-PRESSURE: Floats = np.array([1.0, 1.4, 1.7, 1.2, 0.45, 0.5, 2.0])
+PRESSURE: Floats = np.array([1.0, 1.4, 1.7, 1.2, 0.7, 0.6, 2.0])
 """How much fatigue a contact makes."""
 UNSUBSCRIBING: Floats = np.array([0.0022, 0.005, 0.007, 0.005, 0.0, 0.001, 0.006])
 """Per contact, when rested."""
@@ -91,21 +91,21 @@ UNSUBSCRIBING: Floats = np.array([0.0022, 0.005, 0.007, 0.005, 0.0, 0.001, 0.006
 # appeal to the four types; gain: appetite that lasts; spark: urge to order now; trust; pressure: share of
 # a plain contact's; resolves: chance to end a trouble.
 _EFFECTS: dict[str, tuple[tuple[float, float, float, float], float, float, float, float, float]] = {
-    "cart_reminder": ((0.3, 0.1, 1.0, 0.0), 0.05, 3.0, 0.0, 1.0, 0.0),
-    "discount_5": ((0.3, -0.6, -0.2, -0.5), 0.0, 2.0, 0.0, 1.0, 0.0),
-    "discount_10": ((0.9, -0.4, 0.0, -0.4), 0.0, 4.0, 0.0, 1.0, 0.0),
-    "discount_15": ((1.2, -0.2, 0.1, -0.3), 0.0, 5.5, 0.0, 1.0, 0.0),
-    "free_shipping": ((0.6, -0.1, 0.4, 0.0), 0.0, 3.0, 0.0, 1.0, 0.0),
+    "cart_reminder": ((0.4, 0.2, 1.0, 0.1), 0.05, 5.0, 0.0, 1.0, 0.0),
+    "discount_5": ((0.3, -0.6, -0.2, -0.5), 0.0, 3.0, 0.0, 1.0, 0.0),
+    "discount_10": ((0.9, -0.4, 0.0, -0.4), 0.0, 7.0, 0.0, 1.0, 0.0),
+    "discount_15": ((1.2, -0.2, 0.1, -0.3), 0.0, 10.0, 0.0, 1.0, 0.0),
+    "free_shipping": ((0.6, -0.1, 0.4, 0.0), 0.0, 5.0, 0.0, 1.0, 0.0),
     "product_reviews": ((0.2, 0.9, -0.3, 0.3), 0.65, 0.3, 0.1, 0.9, 0.0),
     "styling_tips": ((-0.1, 1.0, -0.5, -0.3), 0.60, 0.1, 0.15, 0.9, 0.0),
     "howto_video": ((0.1, 1.1, -0.4, 0.1), 0.80, 0.0, 0.2, 0.9, 0.1),
     "buying_guide": ((0.4, 0.9, -0.3, 0.4), 0.85, 0.0, 0.2, 0.9, 0.0),
     "store_finder": ((0.0, 0.1, 0.5, 0.1), 0.20, 0.5, 0.0, 0.9, 0.0),
-    "new_arrivals": ((-0.2, 0.6, -0.2, -0.5), 0.25, 0.5, 0.0, 1.1, 0.0),
-    "newsletter": ((-0.1, 0.2, -0.8, -0.6), 0.15, 0.3, 0.0, 1.2, 0.0),
+    "new_arrivals": ((-0.2, 0.6, -0.2, -0.5), 0.35, 0.5, 0.0, 1.1, 0.0),
+    "newsletter": ((-0.1, 0.3, -0.8, -0.6), 0.25, 0.3, 0.0, 1.2, 0.0),
     "sustainability_fact": ((-0.4, 0.6, -0.6, 0.4), 0.20, 0.0, 0.3, 0.8, 0.0),
-    "back_in_stock": ((0.5, 0.6, 0.9, 0.4), 0.10, 4.0, 0.1, 0.7, 0.0),
-    "replenishment": ((0.0, -0.4, 1.1, 0.2), 0.35, 1.5, 0.1, 0.8, 0.0),
+    "back_in_stock": ((0.5, 0.6, 0.9, 0.4), 0.10, 6.0, 0.1, 0.7, 0.0),
+    "replenishment": ((0.0, -0.4, 1.1, 0.2), 0.35, 3.0, 0.1, 0.8, 0.0),
     "surprise_bonus": ((0.9, 0.6, 0.7, 0.6), 0.40, 0.5, 0.7, 0.6, 0.0),
     "thank_you": ((0.1, 0.3, 0.1, 0.3), 0.25, 0.0, 0.6, 0.6, 0.0),
     "loyalty_status": ((0.3, 0.1, 0.3, 0.1), 0.20, 0.2, 0.2, 0.9, 0.0),
@@ -124,6 +124,7 @@ def content_table(ids: tuple[str, ...]) -> tuple[Floats, Floats]:
 
 # How things pass, in days (e-folding) ----------------------------------------------------------------
 FATIGUE_DAYS = 10.0
+RIPENING_DAYS = 2.5
 APPETITE_DAYS = 9.0
 TRUST_DAYS = 14.0
 HABIT_DAYS = 25.0

@@ -79,7 +79,7 @@ def need_help(s: Shoppers, window: Window) -> None:
 def leave(s: Shoppers, window: Window) -> None:
     """Fatigue and trouble drive customers away for good."""
     u = window.uniform(2)
-    rate = numbers.CHURN[s.kind] * np.exp(0.75 * s.fatigue - 0.5 * s.trust + 0.9 * s.trouble)
+    rate = numbers.CHURN[s.kind] * np.exp(0.65 * s.fatigue - 0.5 * s.trust + 0.9 * s.trouble)
     row = np.flatnonzero(u[:, 0] < -np.expm1(-np.minimum(rate, 0.08) * window.days))
     length = window.turn.until[row] - window.turn.now[row]
     window.add("churn", row, window.turn.until[row] - 0.1 * length * u[row, 1])
@@ -88,14 +88,17 @@ def leave(s: Shoppers, window: Window) -> None:
 def pass_time(s: Shoppers, window: Window) -> None:
     """Moods fade, baskets are forgotten, intents change: appetite makes the wish to buy more likely."""
     u = window.uniform(2)
+    ripe = -s.interest * np.expm1(-window.days / numbers.RIPENING_DAYS)
     for level, days in (
         (s.fatigue, numbers.FATIGUE_DAYS),
+        (s.interest, numbers.RIPENING_DAYS),
         (s.appetite, numbers.APPETITE_DAYS),
         (s.trust, numbers.TRUST_DAYS),
         (s.habit, numbers.HABIT_DAYS),
         (s.spark, numbers.SPARK_DAYS),
     ):
         level *= np.exp(-window.days / days)
+    s.appetite[:] = np.minimum(s.appetite + ripe, 2.5)
     s.seen *= np.exp(-window.days / numbers.SEEN_DAYS)[:, None]
     forgotten = window.turn.until - s.basket_at > _BASKET_DAYS * 86_400.0
     s.basket[forgotten] = 0.0

@@ -1,0 +1,340 @@
+"""Laws of the retail world, and the two properties it exists for: fatigue lasts, and greed loses."""
+
+import numpy as np
+import pytest
+
+from engine.errors import SpecError, TrainingError
+from engine.journey import WITHDRAWN
+from engine.policy import Policy
+from engine.records import DAY, HOLD, Bools, EventColumns, Floats, Floats32, Ints
+from engine.spec import Spec
+from envs.draws import Draws
+from envs.outcomes import Latent, Turn
+from envs.replay import Replay
+from envs.retail import RetailWorld
+from envs.retail_marketer import Columns, Planner
+from envs.simulate import Simulated, by_policy, simulate
+from envs.worlds import world
+
+WORLD = RetailWorld()
+SPEC = WORLD.spec
+
+
+class Always:
+    """One action whenever it is eligible, else hold."""
+
+    version = "always"
+
+    def __init__(self, row: int) -> None:
+        self.row = row
+
+    def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
+        return np.eye(mask.shape[1], dtype=np.float32)[np.where(mask[:, self.row], self.row, HOLD)]
+
+
+class Evenly:
+    version = "evenly"
+
+    def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
+        return (mask / mask.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def play(policy: Policy, customers: int, seed: int, days: int = 28) -> Simulated:
+    replay = WORLD.replay(customers, days, seed)
+    return simulate(WORLD, replay, by_policy(policy, customers, seed), SPEC, seed, masks=True)
+
+
+def count(events: EventColumns, kind: str) -> int:
+    return int((events.kind == SPEC.fold.kind_index(kind)).sum())
+
+
+@pytest.fixture(scope="module")
+def logged() -> Simulated:
+    return play(WORLD.logging_policy(), 400, 11)
+
+
+def test_the_world_has_what_it_promises() -> None:
+    catalogue = SPEC.catalogue
+    assert {c.name for c in catalogue.channels} == {"email", "whatsapp", "sms", "push", "web", "ads", "agent"}
+    assert [t.name for t in catalogue.timings] == ["now", "in_two_hours", "this_evening", "tomorrow_morning"]
+    assert len(catalogue.contents) >= 20
+    assert 100 <= len(catalogue) <= 140
+    assert world("retail").spec.digest == SPEC.digest
+    with pytest.raises(SpecError, match="retail"):
+        world("retial")
+
+
+def test_every_event_lies_in_its_window_and_nothing_follows_churn(logged: Simulated) -> None:
+    order = np.lexsort((logged.index, logged.journey))
+    journey, decided = logged.journey[order], logged.decided_at[order]
+    until = logged.replay.until[journey, logged.index[order]]
+    first = np.flatnonzero(np.r_[True, journey[1:] != journey[:-1]])
+    last = np.r_[first[1:], len(journey)] - 1
+    at, whose = logged.events.occurred_at, logged.events.row
+    assert (at > decided[first][whose]).all()
+    assert (at <= until[last][whose]).all()
+    churn = logged.events.take(logged.events.kind == SPEC.fold.kind_index("churn"))
+    assert len(churn)
+    for row, end in zip(churn.row, churn.occurred_at, strict=True):
+        assert at[whose == row].max() == end
+        assert decided[last[row]] < end
+
+
+def test_outcomes_stay_inside_the_window_of_the_step() -> None:
+    replay = WORLD.replay(300, 10, seed=2)
+    inside: list[bool] = []
+
+    class Watched(RetailWorld):
+        def outcomes(self, latent: Latent, turn: Turn, draws: Draws) -> EventColumns:
+            events = super().outcomes(latent, turn, draws)
+            at = events.occurred_at
+            inside.append(bool(((at > turn.now[events.row]) & (at <= turn.until[events.row])).all()))
+            return events
+
+    simulate(Watched(), replay, by_policy(Evenly(), 300, 2), SPEC, 2)
+    assert inside
+    assert all(inside)
+
+
+def test_rules_hold_in_every_decision(logged: Simulated) -> None:
+    assert logged.mask is not None
+    assert logged.mask[np.arange(len(logged.action)), logged.action].all()
+    assert (logged.propensity > 0.0).all()
+    assert (logged.propensity <= 1.0).all()
+
+
+def test_nobody_hears_from_us_on_a_channel_they_have_left() -> None:
+    log = play(Evenly(), 500, 4)
+    assert count(log.events, "unsubscribe") > 20
+    everything = EventColumns.concat([log.replay.history, log.events])
+    leaves = everything.take(everything.kind == SPEC.fold.kind_index("unsubscribe"))
+    left = np.full((500, len(SPEC.catalogue.channels)), np.inf)
+    np.minimum.at(left, (leaves.row, leaves.channel), leaves.occurred_at)
+    contact = log.action != HOLD
+    channel = SPEC.catalogue.channel[log.action[contact]]
+    assert (log.decided_at[contact] <= left[log.journey[contact], channel]).all()
+    opt_in = np.array([c.consent == "opt_in" for c in SPEC.catalogue.channels])
+    granted = np.zeros_like(left, bool)
+    grants = everything.take(everything.kind == SPEC.fold.kind_index("consent_granted"))
+    granted[grants.row, grants.channel] = True
+    assert (granted[log.journey[contact], channel] | ~opt_in[channel]).all()
+    assert (log.replay.initial.consent == WITHDRAWN).any()
+
+
+def test_who_is_left_alone_answers_nothing_and_keeps_every_channel() -> None:
+    log = play(Always(HOLD), 300, 5)
+    for kind in ("open", "click", "redemption", "unsubscribe", "survey_answer"):
+        assert count(log.events, kind) == 0, kind
+    for kind in ("page_view", "product_view", "search", "add_to_cart", "order"):
+        assert count(log.events, kind) > 0, kind
+
+
+def test_the_logging_policy_gives_every_eligible_action_a_chance(logged: Simulated) -> None:
+    assert logged.mask is not None
+    replay = logged.replay
+    observation = SPEC.encoder.observe(replay.initial, replay.context[:, 0], replay.decided_at[:, 0], replay.zone)
+    mask = SPEC.guardrails.mask(replay.initial, replay.context[:, 0], replay.decided_at[:, 0], replay.zone)
+    chances = WORLD.logging_policy().probabilities(observation, mask)
+    assert (chances[mask] > 2e-4).all()
+    assert (chances[~mask] == 0.0).all()
+    np.testing.assert_allclose(chances.sum(axis=1), 1.0, atol=1e-5)
+    assert 0.6 < (logged.action == HOLD).mean() < 0.75
+
+
+def test_the_basket_of_the_context_is_the_basket_of_the_events(logged: Simulated) -> None:
+    basket = logged.context[:, SPEC.context.index["basket_value"]]
+    assert (basket >= 0.0).all()
+    assert 0.02 < (basket > 0.0).mean() < 0.6
+    carts = EventColumns.concat([logged.replay.history, logged.events])
+    carts = carts.take(carts.kind == SPEC.fold.kind_index("add_to_cart"))
+    filled = np.full(len(logged.replay), np.inf)
+    np.minimum.at(filled, carts.row, carts.occurred_at)
+    assert (filled[logged.journey[basket > 0.0]] <= logged.decided_at[basket > 0.0]).all()
+
+
+def test_a_replay_from_elsewhere_is_refused() -> None:
+    replay = WORLD.replay(3, 2, seed=1)
+    foreign = Replay(
+        replay.customer_id,
+        replay.zone,
+        replay.length,
+        replay.decided_at,
+        replay.until,
+        replay.context,
+        replay.initial,
+    )
+    with pytest.raises(TrainingError, match="its customers"):
+        WORLD.begin(foreign, np.array([0]), Draws.seeded(0, 1))
+    with pytest.raises(TrainingError, match="at least one"):
+        WORLD.replay(0, 5, seed=1)
+
+
+def turn_of(replay: Replay, day: int, action: Ints) -> Turn:
+    """A day's window that starts `day` days after each first decision, for the customers as they are there."""
+    now = replay.decided_at[:, 0] + day * DAY
+    return Turn(
+        observation=np.zeros((len(replay), SPEC.encoder.size), np.float32),
+        context=replay.context[:, 0],
+        action=action,
+        last_contact=np.zeros(len(replay), np.int64),
+        now=now,
+        send_at=SPEC.catalogue.send_at_of(action, now, replay.zone),
+        until=now + DAY,
+        zone=replay.zone,
+    )
+
+
+def test_fatigue_lasts() -> None:
+    """Ten contacts in ten days, then five days of silence: the next contact is noticed less, and more people leave."""
+    n = 4000
+    replay, draws = WORLD.replay(n, 1, seed=8), Draws.independent(8, n)
+    pressed, spared = (WORLD.begin(replay, np.arange(n), draws) for _ in range(2))
+    email = SPEC.catalogue.row("email", "newsletter", "tomorrow_morning")
+    survey = np.full(n, SPEC.catalogue.row("email", "survey", "now"))
+    none = np.full(n, HOLD)
+    for day in range(10):
+        luck = draws.take(np.arange(n))
+        WORLD.outcomes(pressed, turn_of(replay, day, np.full(n, email)), luck)
+        WORLD.outcomes(spared, turn_of(replay, day, none), draws)
+    for day in range(10, 15):
+        luck = draws.take(np.arange(n))
+        WORLD.outcomes(pressed, turn_of(replay, day, none), luck)
+        WORLD.outcomes(spared, turn_of(replay, day, none), draws)
+    luck = draws.take(np.arange(n))
+    then = turn_of(replay, 15, survey)
+    tired, rested = WORLD.outcomes(pressed, then, luck), WORLD.outcomes(spared, then, draws)
+    assert count(tired, "open") < 0.75 * count(rested, "open")
+    assert count(tired, "churn") > count(rested, "churn")
+
+
+def test_information_pays_later_and_discounts_at_once() -> None:
+    """Margins from a single contact: a guide's come after the first day, a discount's on it."""
+    n = 6000
+    replay = WORLD.replay(n, 1, seed=9)
+    explorers = replay.take(np.flatnonzero(replay.hidden["kind"] == 1))
+    thrifty = replay.take(np.flatnonzero(replay.hidden["kind"] == 0))
+    guide = lift(explorers, SPEC.catalogue.row("email", "buying_guide", "now"))
+    discount = lift(thrifty, SPEC.catalogue.row("email", "discount_10", "now"))
+    assert guide[1:].sum() > 4.0 * abs(guide[0])
+    assert guide.sum() > 0.2
+    assert discount[0] > 0.0
+    assert discount[0] > discount[1:].sum()
+
+
+def lift(replay: Replay, action: int) -> Floats:
+    """What one contact on the first day adds to the reward of each of ten days, EUR per customer, same luck."""
+    n = len(replay)
+    draws = Draws.independent(1, n)
+    added = np.zeros(10)
+    latents = [WORLD.begin(replay, np.arange(n), draws) for _ in range(2)]
+    for day in range(10):
+        same = draws.take(np.arange(n))
+        for sign, latent, stream in ((1.0, latents[0], same), (-1.0, latents[1], draws)):
+            row = np.full(n, action if day == 0 and sign > 0 else HOLD)
+            events = WORLD.outcomes(latent, turn_of(replay, day, row), stream)
+            added[day] += sign * SPEC.reward.of_events(events, row).mean()
+    return added
+
+
+class Greedy:
+    """The best next-day reward: in each visible situation the action with the largest measured lift over hold."""
+
+    version = "greedy"
+
+    def __init__(self, spec: Spec, actions: Ints, lifts: Floats) -> None:
+        """lifts: [situations, actions]."""
+        self.spec, self.actions, self.lifts = spec, actions, lifts
+
+    def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
+        lifts = np.where(mask[:, self.actions], self.lifts[situation(self.spec, observation)], 0.0)
+        best = lifts.argmax(axis=1)
+        action = np.where(lifts.max(axis=1) > 0.0, self.actions[best], HOLD)
+        return np.eye(mask.shape[1], dtype=np.float32)[action]
+
+
+def situation(spec: Spec, observation: Floats32) -> Ints:
+    """Basket open? Searches a lot? Uses the app? 0 to 7."""
+    see = Columns(spec, observation)
+    basket, searches = see["context:basket_value"] > 0.0, see["event:search@7d"] > 0.9
+    return np.asarray(4 * basket + 2 * searches + (see["context:device=app"] > 0.5), np.int64)
+
+
+class Measured(RetailWorld):
+    """The world; on the way it tries every candidate with the same luck and notes the lift of the next day's reward."""
+
+    def __init__(self, actions: Ints) -> None:
+        super().__init__()
+        self.actions = actions
+        self.total, self.tried = np.zeros((8, len(actions))), np.zeros((8, len(actions)))
+
+    def outcomes(self, latent: Latent, turn: Turn, draws: Draws) -> EventColumns:
+        if turn.observation[0].any():  # not while the history is made
+            where = situation(self.spec, turn.observation)
+            plain = self._worth(latent, turn, draws, HOLD)
+            for i, action in enumerate(self.actions):
+                may = self._consent(turn.observation, int(action))
+                np.add.at(self.total[:, i], where[may], (self._worth(latent, turn, draws, int(action)) - plain)[may])
+                np.add.at(self.tried[:, i], where[may], 1.0)
+        return super().outcomes(latent, turn, draws)
+
+    def _consent(self, observation: Floats32, action: int) -> Bools:
+        channel = self.spec.catalogue.channels[self.spec.catalogue.channel[action]]
+        consent = Columns(self.spec, observation)[f"consent:{channel.name}"]
+        return consent > (0.5 if channel.consent == "opt_in" else -0.5)
+
+    def _worth(self, latent: Latent, turn: Turn, draws: Draws, action: int) -> Floats:
+        row = np.full(len(turn.now), action)
+        send_at = self.spec.catalogue.send_at_of(row, turn.now, turn.zone)
+        other = Turn(turn.observation, turn.context, row, turn.last_contact, turn.now, send_at, turn.until, turn.zone)
+        copy = {name: values.copy() for name, values in latent.items()}
+        events = super().outcomes(copy, other, draws.take(np.arange(len(row))))
+        return self.spec.reward.of_events(events, row)
+
+
+CANDIDATES = [
+    ("email", "cart_reminder"),
+    ("push", "cart_reminder"),
+    ("whatsapp", "cart_reminder"),
+    ("email", "discount_5"),
+    ("email", "discount_10"),
+    ("email", "discount_15"),
+    ("push", "free_shipping"),
+    ("web", "free_shipping"),
+    ("email", "back_in_stock"),
+    ("push", "replenishment"),
+    ("email", "product_reviews"),
+    ("web", "buying_guide"),
+    ("web", "howto_video"),
+    ("email", "new_arrivals"),
+]
+
+
+def test_greed_loses_and_thought_wins() -> None:
+    """The best one-step policy that can be measured is worth less than a plan that any marketer could write down."""
+    actions = np.array([SPEC.catalogue.row(channel, content, "now") for channel, content in CANDIDATES])
+    measured = Measured(actions)
+    n = 500
+    replay = measured.replay(n, 28, seed=21)
+    simulate(measured, replay, by_policy(WORLD.logging_policy(), n, 21), SPEC, 21)
+    greedy = Greedy(SPEC, actions, measured.total / np.maximum(measured.tried, 1.0))
+    policies: dict[str, Policy] = {
+        "greedy": greedy,
+        "plan": Planner(SPEC, 1.5),
+        "log": WORLD.logging_policy(),
+        "hold": Always(HOLD),
+        "evenly": Evenly(),
+    }
+    worth = {name: play(policy, 1200, 22).returns(SPEC) for name, policy in policies.items()}
+    assert clearly_better(worth["plan"], worth["greedy"])
+    assert clearly_better(worth["plan"], worth["log"])
+    assert clearly_better(worth["plan"], worth["hold"])
+    assert clearly_better(worth["plan"], worth["evenly"])
+    assert worth["plan"].mean() > 1.2 * worth["greedy"].mean()
+    assert worth["plan"].mean() > 1.4 * worth["log"].mean()
+    assert (greedy.lifts.max(axis=1) > 0.0).all()
+
+
+def clearly_better(one: Floats, other: Floats) -> bool:
+    """By more than three standard errors of the paired difference."""
+    difference = one - other
+    return bool(difference.mean() > 3.0 * difference.std() / np.sqrt(len(difference)))
