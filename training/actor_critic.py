@@ -53,43 +53,50 @@ class TwoTowerPolicy(MaskableActorCriticPolicy):
     def _build(self, lr_schedule: Schedule) -> None:
         """Nothing of SB3's own networks is needed; __init__ makes ours."""
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, obs: Tensor, deterministic: bool = False, action_masks: Mask = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Actions [B], values [B, 1] and log probabilities [B]."""
-        probabilities = self.distribution(obs, action_masks)
+        seen = self.actor.normalised(obs)
+        probabilities = self._probabilities(seen, action_masks)
         action = probabilities.argmax(1) if deterministic else torch.multinomial(probabilities, 1)[:, 0]
         chosen = probabilities.gather(1, action[:, None])[:, 0]
-        return action, self.predict_values(obs), torch.log(chosen + TINY)
+        return action, self.critic(seen), torch.log(chosen + TINY)
 
     def evaluate_actions(
         self, obs: Tensor, actions: Tensor, action_masks: Mask = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Values [B, 1], log probabilities [B] and, in entropy's place, −KL(π ‖ clone) [B]."""
-        probabilities = self.distribution(obs, action_masks)
+        seen = self.actor.normalised(obs)
+        probabilities = self._probabilities(seen, action_masks)
         chosen = probabilities.gather(1, actions.long().reshape(-1, 1))[:, 0]
-        return self.predict_values(obs), torch.log(chosen + TINY), -self.divergence(obs, probabilities, action_masks)
+        return self.critic(seen), torch.log(chosen + TINY), -self._divergence(seen, probabilities, action_masks)
 
-    def predict_values(self, obs: Tensor) -> Tensor:
+    def predict_values(self, obs: PyTorchObs) -> Tensor:
         """Values [B, 1] in scaled reward."""
+        assert isinstance(obs, Tensor)
         found: Tensor = self.critic(self.actor.normalised(obs))
         return found
+
+    def divergence(self, obs: Tensor, action_masks: Mask = None) -> Tensor:
+        """KL(π ‖ clone) in nats, [B]."""
+        seen = self.actor.normalised(obs)
+        return self._divergence(seen, self._probabilities(seen, action_masks), action_masks)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False, action_masks: Mask = None) -> Tensor:
         assert isinstance(observation, Tensor)
         return self.forward(observation, deterministic, action_masks)[0]
 
-    def distribution(self, obs: Tensor, action_masks: Mask) -> Tensor:
-        """Probabilities [B, n]."""
-        return self.actor.probabilities(obs, self.actor.keys(self.attributes), self._mask(obs, action_masks))
+    def _probabilities(self, seen: Tensor, action_masks: Mask) -> Tensor:
+        return self.actor.choose(seen, self.actor.keys(self.attributes), self._mask(seen, action_masks))
 
-    def divergence(self, obs: Tensor, probabilities: Tensor, action_masks: Mask) -> Tensor:
-        """KL(π ‖ clone) in nats, [B]."""
+    def _divergence(self, seen: Tensor, probabilities: Tensor, action_masks: Mask) -> Tensor:
+        # The clone has the actor's normaliser: one was copied from the other.
         with torch.no_grad():
-            reference = self.reference.probabilities(obs, self.reference_keys, self._mask(obs, action_masks))
+            reference = self.reference.choose(seen, self.reference_keys, self._mask(seen, action_masks))
         return (probabilities * (torch.log(probabilities + TINY) - torch.log(reference + TINY))).sum(1)
 
-    def _mask(self, obs: Tensor, action_masks: Mask) -> Tensor:
+    def _mask(self, seen: Tensor, action_masks: Mask) -> Tensor:
         if action_masks is None:
-            return torch.ones(len(obs), len(self.attributes), dtype=torch.bool)
-        return torch.as_tensor(action_masks).bool().reshape(len(obs), -1)
+            return torch.ones(len(seen), len(self.attributes), dtype=torch.bool)
+        return torch.as_tensor(action_masks).bool().reshape(len(seen), -1)

@@ -92,18 +92,25 @@ class TwoTower(nn.Module):
 
     def logits(self, observation: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         """query · key / (√e · T), [B, n]; MASKED where `mask` is False."""
-        scores = self.query(observation) @ keys.T / (math.sqrt(self.shape.embedding) * self.temperature)
-        return torch.where(mask, scores, MASKED)
+        return self._logits(self.query(observation), keys, mask)
 
     def probabilities(self, observation: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         """P(action), [B, n]: exactly 0 where `mask` is False; a row without any eligible action is all 0."""
-        eligible = mask.to(observation.dtype)
+        return self.choose(self.normalised(observation), keys, mask)
+
+    def choose(self, normalised: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        """`probabilities` of observations [B, d] that are normalised already."""
+        eligible = mask.to(normalised.dtype)
         floor = eligible / eligible.sum(1, keepdim=True).clamp(min=1.0)
-        soft = torch.softmax(self.logits(observation, keys, mask), dim=1)
+        soft = torch.softmax(self._logits(self.query_tower(normalised), keys, mask), dim=1)
         return ((1.0 - self.epsilon) * soft + self.epsilon * floor) * eligible
 
     def forward(self, observation: Tensor, attributes: Tensor, mask: Tensor) -> Tensor:
         return self.probabilities(observation, self.keys(attributes), mask)
+
+    def _logits(self, query: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        scores = query @ (keys / (math.sqrt(self.shape.embedding) * self.temperature)).T
+        return torch.where(mask, scores, MASKED)
 
     def forget(self, identity: slice, share: float, generator: torch.Generator) -> None:
         """Until `remember`: zero a random `share` of the columns that only name a content.

@@ -190,7 +190,7 @@ class _Watch(BaseCallback):
         policy, buffer = self._policy, self.locals["rollout_buffer"]
         with torch.no_grad():
             obs, mask = torch.from_numpy(buffer.observations[-1]), torch.from_numpy(buffer.action_masks[-1])
-            divergence = policy.divergence(obs, policy.distribution(obs, mask), mask).mean().item()
+            divergence = policy.divergence(obs, mask).mean().item()
         if self._finished:
             self._points.append((self.num_timesteps, float(np.mean(self._finished)), divergence))
             self._finished.clear()

@@ -1,33 +1,64 @@
-"""What a policy earns in an environment: the same customers, the same chances, one policy after the other."""
+"""What policies earn in an environment, along the same journeys with the same chances, one policy after the other."""
 
 import numpy as np
 
-from engine.policy import Policy, draw
-from engine.records import DAY, Floats
+from engine.policy import Policy
+from engine.records import HOLD, Floats, Ints
 from engine.spec import Spec
-from envs.batch import JourneyBatch
-from envs.draws import Draws
 from envs.outcomes import OutcomeModel
 from envs.replay import Replay
+from envs.simulate import Decide, Question, by_policy, simulate
+from training.journeys import Journeys
 
 
 def returns(spec: Spec, model: OutcomeModel, replay: Replay, policy: Policy, seed: int) -> Floats:
     """Discounted returns [J], in the spec's currency, of one episode along each journey of the replay.
 
-    Σ reward · discount_per_day ^ (days since the journey's first decision). Two policies with the same seed meet the
-    same chances (common random numbers), so their difference is known better than either.
+    Two policies with the same seed meet the same chances (common random numbers), so their difference is known
+    better than either.
     """
-    everyone = np.arange(len(replay))
-    batch = JourneyBatch(spec, model, replay, Draws.independent(seed, len(replay)))
-    batch.reset(everyone, everyone)
-    choices, start, total = Draws.independent(seed, len(replay), salt=1), batch.now.copy(), np.zeros(len(replay))
-    while len(batch):
-        probabilities = policy.probabilities(batch.observation, batch.mask)
-        action, _ = draw(probabilities, choices.uniform(1)[:, 0], batch.mask)
-        step = batch.step(action)
-        days = (step.turn.now - start[step.journey]) / DAY
-        total[step.journey] += step.reward * spec.reward.discount(days)
-        going = np.flatnonzero(~step.done)
-        batch.keep(going)
-        choices = choices.take(going)
-    return total
+    decide = by_policy(policy, len(replay), seed)
+    return simulate(model, replay, decide, spec, seed).returns(spec)
+
+
+def best_constant(spec: Spec, model: OutcomeModel, valid: Journeys, seed: int, tried: int = 16) -> tuple[int, float]:
+    """The action that earns most when it is taken whenever it may be (else hold), and its value per journey.
+
+    By the value of whole journeys in the environment. Looks at the `tried` actions that the log took most often among
+    those that are eligible in a tenth of the decisions at least, on few journeys first, then at the best four on more.
+    Returns hold where no action is eligible often enough.
+    """
+    often = valid.mask.mean(axis=0) >= 0.1
+    often[HOLD] = False
+    taken = np.bincount(valid.action, minlength=len(spec.catalogue))
+    rows = np.flatnonzero(often & (taken > 0))
+    rows = rows[np.argsort(-taken[rows], kind="stable")][:tried]
+    if not len(rows):
+        return HOLD, _constant_values(spec, model, valid.replay(), np.array([HOLD]), seed)[0]
+    for journeys, kept in ((60, 4), (300, 1)):
+        replay = valid.replay().take(np.arange(min(journeys, len(valid.customer_ids))))
+        values = _constant_values(spec, model, replay, rows, seed)
+        best = np.argsort(-values, kind="stable")[:kept]
+        rows, values = rows[best], values[best]
+    return int(rows[0]), float(values[0])
+
+
+def _constant_values(spec: Spec, model: OutcomeModel, replay: Replay, rows: Ints, seed: int) -> Floats:
+    """Mean return of each constant action, [len(rows)], all of them side by side in one batch."""
+    journeys = len(replay)
+    action = np.repeat(rows, journeys)
+    many = replay.take(np.tile(np.arange(journeys), len(rows)))
+    decide = _by_constant(action)
+    earned = simulate(model, many, decide, spec, seed).returns(spec)
+    return np.asarray(earned.reshape(len(rows), journeys).mean(axis=1))
+
+
+def _by_constant(action: Ints) -> Decide:
+    """Journey j takes action[j] where it may, else holds."""
+
+    def decide(question: Question) -> tuple[Ints, Floats]:
+        wanted = action[question.journey]
+        allowed = question.mask[np.arange(len(wanted)), wanted]
+        return np.where(allowed, wanted, HOLD), np.ones(len(wanted))
+
+    return decide

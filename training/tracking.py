@@ -4,6 +4,7 @@ The store is one folder: `mlflow.db` (sqlite) and `artifacts/`. A training is a 
 candidate. Nothing here is global: two stores can be open side by side (except in `register`, which says why).
 """
 
+import json
 import logging
 import os
 import socket
@@ -27,7 +28,7 @@ for _chatty in ("mlflow", "alembic"):
 import mlflow.pyfunc  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from mlflow import MlflowClient  # noqa: E402
-from mlflow.entities import Metric, Param, ViewType  # noqa: E402
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, ViewType  # noqa: E402
 from mlflow.entities import Run as Record  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.models import ModelSignature  # noqa: E402
@@ -95,6 +96,12 @@ class Run:
         points = [Metric(name, float(v), now, int(s)) for s, v in zip(steps, values, strict=True)]
         for start in range(0, len(points), 900):  # MLflow takes at most 1,000 in a call
             self._client.log_batch(self.id, metrics=points[start : start + 900])
+
+    def dataset(self, name: str, digest: str, source: str, profile: Mapping[str, int]) -> None:
+        """What this run learned from; the UI shows it in a column and can filter by it."""
+        found = Dataset(name, digest, "local", json.dumps({"uri": source}), profile=json.dumps(dict(profile)))
+        context = InputTag("mlflow.data.context", "training")
+        self._client.log_inputs(self.id, datasets=[DatasetInput(found, [context])])
 
     def plot(self, name: str, figure: Figure) -> None:
         """A figure as `plots/<name>.png`."""

@@ -1,0 +1,185 @@
+"""The candidates of a training: each made, exported, judged as the bundle that would be served, and written down."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from engine.records import HOLD, Floats, Floats32
+from engine.spec import Spec
+from envs.outcomes import OutcomeModel
+from training import network as networks
+from training import report
+from training.clone import FitSettings, Fitted
+from training.export import export_bundle
+from training.greedy import train_greedy
+from training.journeys import Journeys
+from training.network import Shape, TwoTower
+from training.ppo import Curve, PpoSettings, train_ppo
+from training.rollout import best_constant, returns
+from training.story import Story
+from training.tracking import BUNDLE, Run, Tracking
+
+CLONE = "behaviour_cloning"
+"""Name of the candidate that imitates the log; its probabilities stand in for propensities that the log lacks."""
+
+JUDGED = 1000
+"""At most so many validation journeys are followed in the environment to judge a candidate."""
+
+EXPLAINED = {
+    "environment_value": "mean discounted return along the validation journeys in the learned environment",
+    "environment_value_margin": "half the width of its 95 % interval, over customers",
+    "contacts_per_100": "contacts per 100 decisions, on the logged validation decisions",
+    "distance_from_log": "KL(policy ‖ behaviour clone) in nats, mean over the validation decisions",
+    "onnx_parity": "largest difference between a probability from torch and from the exported graph",
+    "train_seconds": "how long this candidate took to train",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the candidates are trained. All follow `seed`."""
+
+    seed: int
+    greedy: FitSettings
+    ppo: PpoSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What candidates are made from: the spec, training and validation journeys, the environment, the clone."""
+
+    spec: Spec
+    train: Journeys
+    valid: Journeys
+    model: OutcomeModel
+    clone: Fitted
+
+    @property
+    def attributes(self) -> Floats32:
+        """The catalogue as the networks know it, [n, k]."""
+        return self.spec.attributes.encode(self.spec.catalogue)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A candidate before its export: what it is, how it was made, and the figures of its training."""
+
+    name: str
+    network: TwoTower
+    about: str
+    params: Mapping[str, object] = field(default_factory=dict)
+    loss: Fitted | None = None
+    curve: Curve | None = None
+    seconds: float = 0.0
+
+
+def candidates(ground: Ground, settings: Settings, story: Story) -> Iterator[Made]:
+    """Each candidate as it is finished, so that what is done stays when the rest is interrupted."""
+    spec, data = ground.spec, (ground.train, ground.valid)
+    about = "Imitates the log: where PPO starts, and the stand-in for missing propensities."
+    yield Made(CLONE, ground.clone.network, about, loss=ground.clone)
+    with story.stage("training PPO in the environment") as progress:
+        learned = train_ppo(spec, ground.model, data, ground.clone.network, settings.ppo, progress)
+    about = "MaskablePPO in the learned environment: plans over the whole journey, kept near the log."
+    yield Made("ppo", learned.network, about, asdict(settings.ppo), curve=learned.curve, seconds=story.last)
+    with story.stage("training the one-step baseline") as progress:
+        greedy = train_greedy(spec, *data, settings.greedy, progress)
+    about = "Takes what earns most until the next decision: what planning over the journey must beat."
+    yield Made("greedy", greedy.network, about, asdict(settings.greedy), greedy, seconds=story.last)
+    with story.stage("looking for the best constant action"):
+        row, _ = best_constant(spec, ground.model, ground.valid, settings.seed)
+    size = spec.encoder.size
+    if row != HOLD:
+        action = spec.catalogue.actions[row]
+        about = f"Always {action} where it may be sent, else hold."
+        network = networks.constant(row, ground.attributes, size)
+        yield Made("constant", network, about, {"action": action}, seconds=story.last)
+    yield Made("hold", networks.hold(ground.attributes, size), "Never contacts anybody.")
+    uniform = networks.uniform(Shape(size, spec.attributes.size))
+    yield Made("uniform", uniform, "Any eligible action, each with the same chance.")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A candidate's row in the table of the terminal, and its mean probability of each action [n]."""
+
+    row: tuple[str, ...]
+    share: Floats
+
+
+COLUMNS = ("candidate", "value", "±", "contacts/100", "KL from log", "bundle")
+"""Of `Judged.row`."""
+
+
+def record(ground: Ground, made: Made, tracking: Tracking, parent: Run, experiment: str) -> Judged:
+    """Export a candidate, judge its bundle along the validation journeys, write its run below `parent`."""
+    with tracking.run(made.name, experiment, parent.id) as child, TemporaryDirectory() as folder:
+        child.tags({"kind": "candidate", "candidate": made.name})
+        card = {
+            "name": made.name,
+            "about": made.about,
+            "spec": ground.spec.name,
+            "run": child.id,
+            "parameters": {key: str(value) for key, value in made.params.items()},
+        }
+        bundle = export_bundle(made.network, ground.spec, card, Path(folder) / BUNDLE)
+        replay = ground.valid.replay().take(np.arange(min(JUDGED, len(ground.valid.customer_ids))))
+        earned = returns(ground.spec, ground.model, replay, bundle.policy, seed=1)
+        chances = bundle.policy.probabilities(ground.valid.observation, ground.valid.mask)
+        share = np.asarray(chances.mean(axis=0), np.float64)
+        numbers = {
+            "environment_value": float(earned.mean()),
+            "environment_value_margin": 1.96 * float(earned.std()) / len(earned) ** 0.5,
+            "contacts_per_100": 100.0 * (1.0 - float(share[HOLD])),
+            "distance_from_log": _divergence(ground, chances),
+        }
+        child.params(made.params)
+        child.tags({"policy": bundle.version})
+        child.describe(f"**{made.name}**: {made.about}")
+        more = {"onnx_parity": float(bundle.card["parity"]), "train_seconds": made.seconds}
+        child.metrics(numbers | more, EXPLAINED)
+        child.files(bundle.path, BUNDLE)
+        _draw_training(ground, made, child)
+    shown = [f"{value:.{places}f}" for value, places in zip(numbers.values(), (2, 2, 0, 2), strict=True)]
+    return Judged((made.name, *shown, bundle.version), share)
+
+
+def logged_shares(journeys: Journeys, actions: int) -> Floats:
+    """The share of each action among the logged decisions, [n]."""
+    return np.bincount(journeys.action, minlength=actions) / len(journeys)
+
+
+def _divergence(ground: Ground, chances: Floats32) -> float:
+    """KL(policy ‖ clone) in nats, mean over the validation decisions; `chances` [N, n] are the policy's."""
+    clone = networks.NetworkPolicy(ground.clone.network, ground.attributes)
+    reference = clone.probabilities(ground.valid.observation, ground.valid.mask)
+    terms = chances * (np.log(chances + 1e-12) - np.log(reference + 1e-12))
+    return float(terms.sum(axis=1, dtype=np.float64).mean())
+
+
+def _draw_training(ground: Ground, made: Made, child: Run) -> None:
+    """The curves of a training, as a plot and as metrics over steps."""
+    currency = f"value, {ground.spec.currency} per journey"
+    if made.curve:
+        curve = made.curve
+        child.curve("training/episode_value", curve.steps, curve.train_value)
+        child.curve("training/validation_value", curve.judged_steps, curve.valid_value)
+        child.curve("training/distance_from_log", curve.steps, curve.divergence)
+        lines = [
+            report.Line("environment, training journeys", curve.steps, curve.train_value),
+            report.Line("environment, validation journeys", curve.judged_steps, curve.valid_value),
+        ]
+        logged = ("logged, validation journeys", float(ground.valid.returns().mean()))
+        child.plot("learning_curve", report.learning_curve(lines, logged, "decisions seen", currency))
+    if made.loss:
+        epochs = range(1, len(made.loss.train_loss) + 1)
+        child.curve("training/loss", epochs, made.loss.train_loss)
+        child.curve("training/validation_loss", epochs, made.loss.valid_loss)
+        lines = [
+            report.Line("training customers", epochs, made.loss.train_loss),
+            report.Line("validation customers", epochs, made.loss.valid_loss),
+        ]
+        child.plot("loss", report.learning_curve(lines, None, "epoch", "loss"))

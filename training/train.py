@@ -1,0 +1,189 @@
+"""The `train` verb: from a log to candidate bundles, compared side by side in one MLflow run.
+
+Read downward: the log is read and checked, customers are split, the behaviour clone and the outcome model are
+fitted, the environment is certified, then every candidate is trained, exported and judged as the bundle that would
+be served.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from engine.errors import LogError, TrainingError
+from engine.spec import Spec
+from training import report
+from training.candidates import COLUMNS, Ground, Settings, candidates, logged_shares, record
+from training.certificate import Certificate, certificate
+from training.clone import FitSettings, clone_behaviour
+from training.fit import OutcomeSettings, fit_outcome_model
+from training.journeys import Journeys
+from training.logs import quality, read_log
+from training.ppo import PpoSettings
+from training.quality import show
+from training.story import Story
+from training.tracking import Run, Tracking
+
+OUTCOME_MODEL = "environment/outcome_model.zip"
+"""Artifact of the parent run: the learned outcome model, for whoever evaluates the candidates."""
+
+EXPLAINED = {
+    "logged_value": "mean discounted return of the logged journeys, all customers",
+    "decisions": "decisions in the log",
+    "customers": "customers in the log",
+    "clone_loss": "cross-entropy of the logged actions under the behaviour clone, validation customers, nats",
+    "checks_failed": "checks of the environment's certificate that failed on held-out customers",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The log as journeys, and its customers in three parts. Nothing is ever chosen by looking at `test`."""
+
+    everyone: Journeys
+    train: Journeys
+    valid: Journeys
+    test: Journeys
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits over what was decided, when, and what it earned."""
+        whole = blake2b(digest_size=8)
+        for array in (self.everyone.decided_at, self.everyone.action, self.everyone.reward):
+            whole.update(np.ascontiguousarray(array).tobytes())
+        return whole.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a training is done; all that is random follows one seed."""
+
+    clone: FitSettings
+    outcomes: OutcomeSettings
+    candidates: Settings
+    allow_uncertified: bool = False
+
+    @staticmethod
+    def of(seed: int, decisions: int, steps: int | None = None, allow_uncertified: bool = False) -> "Plan":
+        """For a log with this many training decisions. PPO sees ten times as many, within limits, unless told."""
+        steps = steps or int(np.clip(10 * decisions, 20_000, PpoSettings().steps))
+        return Plan(
+            clone=FitSettings(seed=seed),
+            outcomes=OutcomeSettings(seed=seed),
+            candidates=Settings(seed, FitSettings(seed=seed, epochs=8), PpoSettings(seed=seed, steps=steps)),
+            allow_uncertified=allow_uncertified,
+        )
+
+
+def run(
+    spec: Path,
+    log: str,
+    experiment: str | None = None,
+    seed: int = 0,
+    steps: int | None = None,
+    allow_uncertified: bool = False,
+) -> str:
+    """The `train` verb; returns the parent's run id. Writes below `mlruns/` in the current folder.
+
+    Raises SpecError, LogError, StoreError; TrainingError when the environment fails its certificate.
+    """
+    torch.set_num_threads(1)  # networks this small gain nothing from more, and lose much when other work runs
+    story = Story(Console())
+    declared = Spec.read(spec)
+    data = read(declared, log, seed, story)
+    plan = Plan.of(seed, len(data.train), steps, allow_uncertified)
+    tracking, experiment = Tracking(), experiment or declared.name
+    with tracking.run(f"training {datetime.now(UTC):%Y-%m-%d %H:%M:%S}", experiment) as parent:
+        source = str(Path(log).resolve()) if Path(log).exists() else log
+        _describe(parent, declared, data, {"log": source, "spec": str(spec.resolve())})
+        parent.params({"seed": seed, "ppo_steps": plan.candidates.ppo.steps})
+        train(declared, data, plan, story, (tracking, parent, experiment))
+    story.say(f"run {parent.id} in {tracking.folder}")
+    story.say("next: [bold]nextbest evaluate[/] estimates the candidates on held-out customers, ", end="")
+    story.say("[bold]nextbest ui[/] compares them in MLflow")
+    return parent.id
+
+
+def read(spec: Spec, log: str, seed: int, story: Story) -> Data:
+    """Read, check and split a log. Raises LogError when its quality report holds an error."""
+    with story.stage("reading the log"):
+        table = read_log(spec, log)
+        everyone = Journeys.of(spec, table)
+        checked = quality(spec, table, everyone)
+    show(spec, table, checked, story.console)
+    errors = sum(f.level == "error" for f in checked.findings)
+    if errors:
+        raise LogError(f"{log}: {errors} finding{'s' * (errors > 1)} above must be mended before training")
+    data = Data(everyone, *everyone.split(seed))
+    for part, journeys in (("training", data.train), ("validation", data.valid), ("test", data.test)):
+        if not len(journeys):
+            raise LogError(
+                f"{log}: found no {part} customers; expected more than {len(everyone.customer_ids)} customers"
+            )
+    if np.isnan(everyone.propensity).any():
+        share = float(np.isnan(everyone.propensity).mean())
+        story.say(
+            f"[yellow]{share:.0%} of the decisions have no propensity: the behaviour clone's probabilities stand in "
+            "(estimated), and estimates are only as good as it is.[/]"
+        )
+    return data
+
+
+def train(spec: Spec, data: Data, plan: Plan, story: Story, records: tuple[Tracking, Run, str]) -> None:
+    """Clone, environment, certificate, candidates. `records`: the store, the parent run and the experiment's name."""
+    tracking, parent, experiment = records
+    with story.stage("cloning the logging policy") as progress:
+        clone = clone_behaviour(spec, data.train, data.valid, plan.clone, progress)
+    parent.metrics({"clone_loss": min(clone.valid_loss)}, EXPLAINED)
+    with story.stage("learning what customers do") as progress:
+        model = fit_outcome_model(spec, data.train, data.valid, plan.outcomes, progress)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / Path(OUTCOME_MODEL).name
+        model.save(file)
+        parent.files(file, str(Path(OUTCOME_MODEL).parent))
+    with story.stage("checking the environment on held-out customers"):
+        found = certificate(spec, model, data.test)
+    _tell(found, plan, story, parent)
+    ground = Ground(spec, data.train, data.valid, model, clone)
+    rows, shares = [], {"logged": logged_shares(data.valid, len(spec.catalogue))}
+    for made in candidates(ground, plan.candidates, story):
+        judged = record(ground, made, tracking, parent, experiment)
+        rows.append(judged.row)
+        shares[made.name] = judged.share
+    parent.plot("action_mix", report.action_mix(spec.catalogue, shares))
+    title = f"Candidates in the learned environment, validation journeys ({spec.currency} per journey)"
+    story.console.print(report.candidates_table(rows, COLUMNS, title))
+
+
+def _describe(parent: Run, spec: Spec, data: Data, sources: dict[str, str]) -> None:
+    """What the run stands for: its log, its numbers, where the propensities come from."""
+    known = "estimated" if np.isnan(data.everyone.propensity).any() else "logged"
+    parent.tags({"kind": "training", "propensities": known} | sources)
+    parent.describe(
+        f"Candidates for **{spec.name}**, one child run each. Propensities: {known}. Values are discounted returns in "
+        f"{spec.currency} per journey."
+    )
+    counts = {"decisions": len(data.everyone), "customers": len(data.everyone.customer_ids)}
+    parent.dataset(spec.name, data.fingerprint, sources["log"], counts)
+    parent.metrics(counts | {"logged_value": float(data.everyone.returns().mean())}, EXPLAINED)
+
+
+def _tell(found: Certificate, plan: Plan, story: Story, parent: Run) -> None:
+    """Print and keep the certificate. Raises TrainingError when it failed and that was not allowed."""
+    rows = [(c.name, f"{c.value:.3g}", f"{c.threshold:.3g}", "yes" if c.passed else "NO", c.why) for c in found.checks]
+    columns = ("check", "value", "limit", "passed", "why")
+    story.console.print(report.candidates_table(rows, columns, "The environment's certificate"))
+    parent.plot("calibration", report.calibration(found.calibration))
+    failed = [c.name for c in found.checks if not c.passed]
+    parent.metrics({"checks_failed": float(len(failed))}, EXPLAINED)
+    parent.tags({"certificate": "failed" if failed else "passed"})
+    if failed and not plan.allow_uncertified:
+        raise TrainingError(
+            f"the environment failed its certificate ({', '.join(failed)}): no policy trained in it can be trusted; "
+            "--allow-uncertified goes on all the same"
+        )
