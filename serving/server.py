@@ -16,7 +16,7 @@ from engine.decider import Decider
 from serving.batcher import Batcher
 from serving.handler import Handler
 from serving.sqlite import SqliteStore
-from serving.transport import Transport
+from serving.transport import Transport, place
 
 GRACE = 10.0
 """Seconds that calls under way have when the service stops."""
@@ -49,7 +49,7 @@ class Server:
         self._batcher = Batcher(Handler(decider, self._store, clock).handle)
         self._transport.start(self._batcher.submit)
         self.port = self._transport.port
-        self.target = f"{host}:{self.port}"
+        self.target = place(host, self.port)
 
     def stop(self) -> None:
         """Refuses new calls, finishes those that were accepted, closes the store."""

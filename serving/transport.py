@@ -39,10 +39,10 @@ class Transport:
         self._server = grpc.server(self._threads, options=options, maximum_concurrent_rpcs=calls)
         self._health = health.HealthServicer()
         try:
-            self.port: int = self._server.add_insecure_port(f"{host}:{port}")
+            self.port: int = self._server.add_insecure_port(place(host, port))
         except RuntimeError as error:
             self._threads.shutdown()
-            raise ServiceError(f"cannot listen on {host}:{port}: {error}") from None
+            raise ServiceError(f"cannot listen on {place(host, port)}: {error}") from None
 
     def start(self, submit: Submit) -> None:
         """Answers from now on; health says SERVING."""
@@ -62,6 +62,11 @@ class Transport:
         self._threads.shutdown()
 
 
+def place(host: str, port: int) -> str:
+    """host:port as clients write it; an IPv6 address gets its brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _probe(host: str, port: int) -> None:
     """Bind and let go: grpcio does not say why it cannot bind, the operating system does. Raises ServiceError."""
     try:
@@ -73,4 +78,4 @@ def _probe(host: str, port: int) -> None:
     except OSError as error:
         known = isinstance(error.errno, int) and error.errno in errno.errorcode
         reason = os.strerror(error.errno or 0) if known else str(error.strerror or error)
-        raise ServiceError(f"cannot listen on {host}:{port}: {reason}") from None
+        raise ServiceError(f"cannot listen on {place(host, port)}: {reason}") from None

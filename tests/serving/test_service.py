@@ -263,6 +263,12 @@ def test_a_port_in_use_leaves_no_store_behind(server: Server, bundle: Bundle, tm
         Server(bundle, tmp_path / "second.db", host="no.such.host.invalid")
 
 
+@pytest.mark.parametrize("host", ["localhost", "::1"])
+def test_other_hosts(host: str, bundle: Bundle, tmp_path: Path) -> None:
+    with Server(bundle, tmp_path / "s.db", host) as server, Client(server.target) as client:
+        assert client.decide(request("r", "anna")).request_id == "r"
+
+
 def test_a_store_that_fails_gives_the_port_back(server: Server, bundle: Bundle, tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "taken.db", bundle.spec, "")
     with pytest.raises(Exception, match="in use by another process"):
