@@ -35,8 +35,12 @@ class Contents:
         appeal, effects = numbers.content_table(tuple(c.id for c in catalogue.contents))
         attributes = [c.attributes for c in catalogue.contents]
         return Contents(
-            appeal,
-            *effects.T,
+            appeal=appeal,
+            gain=effects[:, 0],
+            spark=effects[:, 1],
+            trust=effects[:, 2],
+            pressure=effects[:, 3],
+            resolves=effects[:, 4],
             intent=np.array([numbers.INTENTS.index(str(a["intent"])) for a in attributes]),
             discount=np.array([float(a["discount"]) for a in attributes]),
             incentive=np.array([a["kind"] == "incentive" for a in attributes], bool),

@@ -130,7 +130,7 @@ def draw_calendar(spec: Spec, shoppers: Shoppers, days: int, seed: int, start: f
     first_day = np.floor(7.0 * draws.uniform(1)[:, 0])
     usual = 8.0 + 13.0 * draws.uniform(1)
     hour = np.clip(usual + 1.5 * draws.normal(days), 6.5, 22.5)
-    wall = start + (first_day[:, None] + np.arange(days)) * DAY + np.floor(hour * 3600.0)
+    wall: Floats = start + (first_day[:, None] + np.arange(days)) * DAY + np.floor(hour * 3600.0)
     instant = at_local(np.repeat(zone, days), wall.ravel()).reshape(n, days)
     comes_up = draws.uniform(days) >= 0.08
     comes_up[:, 0] = True
@@ -185,7 +185,7 @@ def walk(steps: Floats, start: Ints, u: Floats) -> Ints:
 def pick(shares: Floats, u: Floats) -> Ints:
     """The place in `shares` ([k], or [n, k] with a row each; they sum to 1) that u [n] falls into."""
     cumulated = np.cumsum(shares, axis=-1)
-    return np.minimum((u[:, None] >= cumulated).sum(axis=1), shares.shape[-1] - 1)
+    return np.asarray(np.minimum((u[:, None] >= cumulated).sum(axis=1), shares.shape[-1] - 1), np.int64)
 
 
 def hour_match(peak: Floats, zone: Ints, at: Floats) -> Floats:

@@ -81,7 +81,7 @@ class Marketer:
         wish *= ((1.0 - hold) / np.maximum(total, 1e-12))[:, None]
         wish[:, HOLD] = hold
         even = mask / mask.sum(axis=1, keepdims=True)
-        return ((1.0 - self.FLOOR) * wish + self.FLOOR * even).astype(np.float32)
+        return np.asarray((1.0 - self.FLOOR) * wish + self.FLOOR * even, np.float32)
 
 
 class Planner:
@@ -101,7 +101,7 @@ class Planner:
         """[B, n], one 1 in each row."""
         score = self.scores(Columns(self._spec, observation))
         best = np.where(mask, score, -np.inf).argmax(axis=1)
-        return np.eye(mask.shape[1], dtype=np.float32)[best]
+        return np.asarray(np.arange(mask.shape[1]) == best[:, None], np.float32)
 
     def scores(self, see: Columns) -> Floats:
         """[B, n]; hold is 0."""

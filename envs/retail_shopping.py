@@ -47,7 +47,7 @@ def order(s: Shoppers, window: Window, spec: Spec, clicked_at: Floats) -> None:
     start = np.maximum(window.turn.now, np.minimum(clicked_at, window.turn.until))[row]
     at = window.turn.until[row] - u[row, 1] * (window.turn.until[row] - start)
     plain = s.budget[row] * np.exp(0.33 * _logit(u[row, 2]))
-    value = np.round(np.clip(np.where(s.basket[row] > 0.0, np.maximum(s.basket[row], 8.0), plain), 8.0, _WALLET), 2)
+    value: Floats = np.where(s.basket[row] > 0.0, s.basket[row], plain).clip(8.0, _WALLET).round(2)
     window.add("order", row, at, value)
     _redeem(s, window, row, at, value)
     s.basket[row], s.spark[row] = 0.0, 0.0
@@ -61,7 +61,8 @@ def _redeem(s: Shoppers, window: Window, row: Ints, at: Floats, value: Floats) -
     uses = at < s.offer_until[row]
     row, at, value = row[uses], at[uses], value[uses]
     off = s.offer[row]
-    window.add("redemption", row, at, np.round(np.where(off < 1.0, off * value, np.minimum(off, value)), 2))
+    given: Floats = np.where(off < 1.0, off * value, np.minimum(off, value))
+    window.add("redemption", row, at, given.round(2))
     s.offer_until[row] = -np.inf
 
 
@@ -122,9 +123,11 @@ def _value(s: Shoppers, name: str, row: Ints, u: Floats) -> Floats:
     """Seconds of a view, EUR of a basket; heavy-ish tails (log-logistic)."""
     if name in ("page_view", "product_view"):
         keen = 1.0 + 0.5 * (s.intent[row] == 3) + 0.4 * s.appetite[row]
-        return np.round(np.clip(numbers.DWELL[s.kind[row]] * keen * np.exp(0.5 * _logit(u)), 1.0, 1800.0), 1)
+        seconds: Floats = numbers.DWELL[s.kind[row]] * keen * np.exp(0.5 * _logit(u))
+        return seconds.clip(1.0, 1800.0).round(1)
     if name == "add_to_cart":
-        return np.round(np.clip(s.budget[row] * np.exp(0.33 * _logit(u)), 4.0, _WALLET), 2)
+        worth: Floats = s.budget[row] * np.exp(0.33 * _logit(u))
+        return worth.clip(4.0, _WALLET).round(2)
     return np.zeros(len(row))
 
 

@@ -37,7 +37,7 @@ class Simulated:
         """Discounted return of each journey of the replay, [J]: Σ reward · discount^(days since its first decision)."""
         days = (self.decided_at - self.replay.decided_at[self.journey, 0]) / 86_400.0
         worth = self.reward * spec.reward.discount(days)
-        return np.bincount(self.journey, weights=worth, minlength=len(self.replay))
+        return np.asarray(np.bincount(self.journey, weights=worth, minlength=len(self.replay)), np.float64)
 
 
 def decisions_table(spec: Spec, log: Simulated, policy: str) -> pa.Table:

@@ -13,7 +13,8 @@ from envs.outcomes import Latent, Turn
 from envs.replay import Replay
 from envs.retail import RetailWorld
 from envs.retail_marketer import Columns, Planner
-from envs.simulate import Simulated, by_policy, simulate
+from envs.simulate import by_policy, simulate
+from envs.simulated_log import Simulated
 from envs.worlds import world
 
 WORLD = RetailWorld()
@@ -36,7 +37,7 @@ class Evenly:
     version = "evenly"
 
     def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
-        return (mask / mask.sum(axis=1, keepdims=True)).astype(np.float32)
+        return np.asarray(mask / mask.sum(axis=1, keepdims=True), np.float32)
 
 
 def play(policy: Policy, customers: int, seed: int, days: int = 28) -> Simulated:
@@ -186,7 +187,7 @@ def turn_of(replay: Replay, day: int, action: Ints) -> Turn:
 
 def test_fatigue_lasts() -> None:
     """Ten contacts in ten days, then five days of silence: the next contact is noticed less, and more people leave."""
-    n = 4000
+    n = 1500
     replay, draws = WORLD.replay(n, 1, seed=8), Draws.independent(8, n)
     pressed, spared = (WORLD.begin(replay, np.arange(n), draws) for _ in range(2))
     email = SPEC.catalogue.row("email", "newsletter", "tomorrow_morning")
@@ -196,20 +197,21 @@ def test_fatigue_lasts() -> None:
         luck = draws.take(np.arange(n))
         WORLD.outcomes(pressed, turn_of(replay, day, np.full(n, email)), luck)
         WORLD.outcomes(spared, turn_of(replay, day, none), draws)
+    gone, stay = 0, 0
     for day in range(10, 15):
         luck = draws.take(np.arange(n))
-        WORLD.outcomes(pressed, turn_of(replay, day, none), luck)
-        WORLD.outcomes(spared, turn_of(replay, day, none), draws)
+        gone += count(WORLD.outcomes(pressed, turn_of(replay, day, none), luck), "churn")
+        stay += count(WORLD.outcomes(spared, turn_of(replay, day, none), draws), "churn")
     luck = draws.take(np.arange(n))
     then = turn_of(replay, 15, survey)
     tired, rested = WORLD.outcomes(pressed, then, luck), WORLD.outcomes(spared, then, draws)
     assert count(tired, "open") < 0.75 * count(rested, "open")
-    assert count(tired, "churn") > count(rested, "churn")
+    assert gone > stay
 
 
 def test_information_pays_later_and_discounts_at_once() -> None:
     """Margins from a single contact: a guide's come after the first day, a discount's on it."""
-    n = 6000
+    n = 4000
     replay = WORLD.replay(n, 1, seed=9)
     explorers = replay.take(np.flatnonzero(replay.hidden["kind"] == 1))
     thrifty = replay.take(np.flatnonzero(replay.hidden["kind"] == 0))
@@ -313,8 +315,8 @@ def test_greed_loses_and_thought_wins() -> None:
     """The best one-step policy that can be measured is worth less than a plan that any marketer could write down."""
     actions = np.array([SPEC.catalogue.row(channel, content, "now") for channel, content in CANDIDATES])
     measured = Measured(actions)
-    n = 500
-    replay = measured.replay(n, 28, seed=21)
+    n = 300
+    replay = measured.replay(n, 14, seed=21)
     simulate(measured, replay, by_policy(WORLD.logging_policy(), n, 21), SPEC, 21)
     greedy = Greedy(SPEC, actions, measured.total / np.maximum(measured.tried, 1.0))
     policies: dict[str, Policy] = {
@@ -324,7 +326,7 @@ def test_greed_loses_and_thought_wins() -> None:
         "hold": Always(HOLD),
         "evenly": Evenly(),
     }
-    worth = {name: play(policy, 1200, 22).returns(SPEC) for name, policy in policies.items()}
+    worth = {name: play(policy, 700, 22).returns(SPEC) for name, policy in policies.items()}
     assert clearly_better(worth["plan"], worth["greedy"])
     assert clearly_better(worth["plan"], worth["log"])
     assert clearly_better(worth["plan"], worth["hold"])
