@@ -16,7 +16,7 @@ from training.journeys import Journeys
 from training.support import effective_sample_size
 
 LEAST_ROWS = 30
-"""An action that was taken less often is not audited: the normal approximation would not hold."""
+"""Actions taken less often are not audited, nor are weights that count as fewer rows: no normal approximation."""
 
 FALSE_ALARMS = 0.001
 """The chance that an honest log raises any alarm (Bonferroni over the actions)."""
@@ -58,8 +58,10 @@ def _audit_one(action: int, weight: Floats, eligible: int, bound: float) -> Audi
     z = 0.0 if excess == 0 else float(excess / np.sqrt(max(variance, 1e-12)))
     ratio = float(weight.sum() / eligible)
     clear = abs(ratio - 1.0) > 0.02  # in a very long log rounding alone is significant
-    heavy = weight.max() > 0.1 * weight.sum()  # a sum that hangs on few rows has no normal error
-    return Audit(action, len(weight), ratio, z, bool(abs(z) > bound and clear and not heavy))
+    size = _size(weight)
+    # A sum that hangs on a few rows has no normal error; one that lacks rows with a tiny p is short by nature.
+    spread = size >= LEAST_ROWS and (ratio > 1.0 or size >= 0.5 * len(weight))
+    return Audit(action, len(weight), ratio, z, bool(abs(z) > bound and clear and spread))
 
 
 @dataclass(frozen=True, slots=True)
