@@ -48,7 +48,7 @@ class Draws:
 
     def uniform(self, k: int) -> Floats:
         """Floats [B, k], uniform in [0, 1), with 53 random bits."""
-        steps: Keys = self.counter[:, None] + np.arange(1, k + 1, dtype=np.uint64)
+        steps = np.asarray(self.counter[:, None] + np.arange(1, k + 1, dtype=np.uint64), np.uint64)
         self.counter = self.counter + np.uint64(k)
         bits: Floats = (_mix(self.key[:, None] + steps * _GOLDEN) >> np.uint64(11)).astype(np.float64)
         return bits * 2.0**-53

@@ -130,7 +130,7 @@ def draw_calendar(spec: Spec, shoppers: Shoppers, days: int, seed: int, start: f
     first_day = np.floor(7.0 * draws.uniform(1)[:, 0])
     usual = 8.0 + 13.0 * draws.uniform(1)
     hour = np.clip(usual + 1.5 * draws.normal(days), 6.5, 22.5)
-    wall: Floats = start + (first_day[:, None] + np.arange(days)) * DAY + np.floor(hour * 3600.0)
+    wall = np.asarray(start + (first_day[:, None] + np.arange(days)) * DAY + np.floor(hour * 3600.0), np.float64)
     instant = at_local(np.repeat(zone, days), wall.ravel()).reshape(n, days)
     comes_up = draws.uniform(days) >= 0.08
     comes_up[:, 0] = True

@@ -204,9 +204,13 @@ def _tell(console: Console, place: World, log: Simulated, out: Path) -> None:
     error = 1.96 * returns.std() / np.sqrt(len(returns))
     counts = np.bincount(log.events.kind, minlength=len(place.spec.kinds))
     shown = ", ".join(f"{c:,} {k.name}" for k, c in zip(place.spec.kinds, counts, strict=True) if c)
-    console.print(f"[bold]{out}[/bold]: {len(returns):,} customers, {decisions:,} decisions, {events:,} events")
-    console.print(f"  {contacts:,} contacts ({contacts / decisions:.0%} of the decisions); then {shown}")
-    console.print(f"  worth {returns.mean():.2f} ± {error:.2f} per customer (discounted, 95 % interval)")
+    lines = (
+        f"{out}: {len(returns):,} customers, {decisions:,} decisions, {events:,} events",
+        f"  {contacts:,} contacts ({contacts / decisions:.0%} of the decisions); then {shown}",
+        f"  worth {returns.mean():.2f} ± {error:.2f} per customer (discounted, 95 % interval)",
+    )
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _policy_of(folder: Path, place: World) -> Policy:
