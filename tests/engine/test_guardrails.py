@@ -397,3 +397,42 @@ def test_shapes_hold_for_nobody_and_for_one(n: int) -> None:
     situation = FOLD.empty(n), context, np.full(n, START), np.full(n, zone_id("UTC"))
     assert SPEC.guardrails.mask(*situation).shape == (n, len(CAT))
     assert len(SPEC.guardrails.removed(*situation)) == n
+
+
+# To the very second
+
+
+def allowed(row: int, now: float, state: JourneyState | None = None, **context: Any) -> bool:
+    situation = (
+        FOLD.empty(1) if state is None else state,
+        SPEC.context.row({**CONTEXT, **context})[None],
+        np.array([now]),
+        np.array([zone_id("UTC")]),
+    )
+    return bool(SPEC.guardrails.mask(*situation)[0, row])
+
+
+def test_a_content_is_valid_from_its_first_second_up_to_not_at_its_last() -> None:
+    row = CAT.row("email", "offer", "now")
+    start, end = datetime(2026, 1, 10, tzinfo=UTC).timestamp(), datetime(2026, 2, 9, 23, tzinfo=UTC).timestamp()
+    spec = Spec.parse(without("[[guardrails.quiet_hours]]"))
+    for at, expected in [(start - 1, False), (start, True), (end - 1, True), (end, False)]:
+        context, zone = SPEC.context.row(CONTEXT)[None], np.array([zone_id("UTC")])
+        assert spec.guardrails.mask(FOLD.empty(1), context, np.array([at]), zone)[0, row] == expected
+
+
+def test_within_includes_its_last_second_and_not_within_excludes_it() -> None:
+    row, noon = CAT.row("web", "reminder", "now"), START + 12 * 3600
+    state = FOLD.empty(1)
+    FOLD.add_events(state, columns([Event("c", noon, "view")]))
+    assert [allowed(row, noon + 3 * DAY + s, state) for s in (-1, 0, 1)] == [True, True, False]
+    FOLD.add_events(state, columns([Event("c", noon, "order", value=1.0)]))
+    assert [allowed(row, noon + DAY + s, state) for s in (-1, 0, 1)] == [False, False, True]
+
+
+def test_limits_of_a_number_are_inside() -> None:
+    row, noon = CAT.row("sms", "offer", "now"), datetime(2026, 1, 12, 12, tzinfo=UTC).timestamp()
+    state = FOLD.empty(1)
+    FOLD.set_consent(state, np.array([0]), "sms", True, START)
+    scores = [0.499, 0.5, 2.0, 2.001, None]
+    assert [allowed(row, noon, state, score=s) for s in scores] == [False, True, True, False, False]

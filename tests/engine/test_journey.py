@@ -202,6 +202,14 @@ def test_a_later_now_halves_the_sums_every_half_life() -> None:
     assert sums[3] == pytest.approx([10 * 2**-14, 5.0])
 
 
+def test_a_now_before_the_latest_thing_known_counts_as_that_instant() -> None:
+    """Else a customer's own clock that runs ahead would blow the sums up."""
+    state = FOLD.empty(1)
+    add(state, 0, Event("c", START, "order", value=10.0))
+    sums = FOLD.decayed_at(state, np.array([START - 30 * 86_400.0]))
+    assert sums[0, FOLD.counters.index("event:order:value")].tolist() == [10.0, 10.0]
+
+
 @settings(max_examples=25)
 @given(st.lists(histories, min_size=1, max_size=3))
 def test_packing_is_exact(whole: list[History]) -> None:
