@@ -1,0 +1,66 @@
+"""Small networks that numpy runs: a batch in, outputs out, each row by its own member of an ensemble."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.records import DAY, Floats32, Ints
+from envs.laws import gone_out
+from envs.outcomes import Turn
+
+CLIP = 5.0
+"""Normalised observations stay within so many standard deviations: heavy tails do not run away with a network."""
+
+
+@dataclass(frozen=True, slots=True)
+class Networks:
+    """M networks of the same shape, ReLU between layers. weights: float32 [M, in, out] a layer; biases: float32 [M,
+    out].
+    """
+
+    weights: tuple[Floats32, ...]
+    biases: tuple[Floats32, ...]
+
+    def __len__(self) -> int:
+        return len(self.weights[0])
+
+    def run(self, inputs: Floats32, member: Ints) -> Floats32:
+        """Outputs [B, out] of inputs [B, in], each row by its own member [B]."""
+        result = np.empty((len(inputs), self.biases[-1].shape[1]), np.float32)
+        for m in np.unique(member):
+            rows = member == m
+            x = inputs[rows]
+            for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+                x = np.maximum(x @ weight[m] + bias[m], 0.0)
+            result[rows] = x @ self.weights[-1][m] + self.biases[-1][m]
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the networks see of a turn. centre, scale: float32 [d], of the training log. attributes: float32 [n, k]."""
+
+    centre: Floats32
+    scale: Floats32
+    attributes: Floats32
+
+    def of(self, turn: Turn) -> Floats32:
+        """[B, d + k + 2]: the normalised observation, the action's attributes, log days of the window, share left once
+        sent.
+        """
+        span = turn.until - turn.now
+        out = gone_out(turn.send_at, turn.until)
+        left = np.where(out, turn.until - np.nan_to_num(turn.send_at), 0.0) / np.maximum(span, 1e-9)
+        return np.concatenate(
+            [
+                np.clip((turn.observation - self.centre) * self.scale, -CLIP, CLIP),
+                self.attributes[turn.action],
+                np.log(np.maximum(span, 1.0) / DAY)[:, None].astype(np.float32),
+                left[:, None].astype(np.float32),
+            ],
+            axis=1,
+        )
+
+    @property
+    def size(self) -> int:
+        return len(self.centre) + int(self.attributes.shape[1]) + 2
