@@ -81,6 +81,27 @@ def test_every_column_is_what_its_name_says(people: list[Customer]) -> None:
         np.testing.assert_allclose(observation[i], expected, rtol=1e-5, atol=1e-5)
 
 
+@given(customers)
+def test_what_does_not_decay_is_right_at_any_time(person: Customer) -> None:
+    """Messages that are still to go out fill a cap, and their recency is 1."""
+    observation = SPEC.encoder.observe(*folded([person]))[0]
+    for name, value in zip(NAMES, observation, strict=True):
+        if name.startswith(("since:", "cap:", "consent:", "clock:", "context:")):
+            assert value == pytest.approx(slow_feature(name, person), rel=1e-5, abs=1e-5), name
+
+
+def test_a_cap_fills_up() -> None:
+    state, row, day = SPEC.fold.empty(1), SPEC.context.row(CONTEXT)[None], 86_400.0
+    place = NAMES.index("cap:all")
+    for i, at in enumerate([START, START + 0.5 * day, START + 1.0 * day, START + 1.0 * day]):
+        found = SPEC.encoder.observe(state, row, np.array([START + 1.5 * day]), np.array([0]))[0, place]
+        assert found == pytest.approx(i / 3)
+        SPEC.fold.add_contacts(state, np.array([0]), np.array([1]), np.array([at]), np.array([at]))
+    for later, used in [(1.9, 1.0), (2.0, 1.0), (2.5, 2 / 3), (3.0, 0.0)]:
+        found = SPEC.encoder.observe(state, row, np.array([START + later * day]), np.array([0]))[0, place]
+        assert found == pytest.approx(used), later
+
+
 def test_names_are_as_many_as_columns_and_all_different() -> None:
     assert len(NAMES) == len(set(NAMES)) == SPEC.encoder.size
 
