@@ -1,6 +1,7 @@
 """snapshot == fold(log): whatever the order, the batches, the restarts, and after the spec has changed."""
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from serving.calls import Call, DecideCall, TrackCall
 from serving.handler import Handler
 from serving.refold import LogFold, nearest_row
 from serving.sqlite import SqliteStore
-from serving.store import Changes, Customer
+from serving.store import Changes, Customer, Snapshot
 from tests.serving.conftest import NOON, Clock, Open, ask, tell
 from tests.serving.tiny import SPEC, tiny_bundle
 
@@ -204,3 +205,33 @@ def test_forgotten_customers_come_back_from_the_store(company: Open, remembered:
         cohort = here.handler._customers.load([name])
         counter = here.handler._folding.fold.counters.index("event:order:value")
         assert cohort.states.decayed[0, counter, 0] == pytest.approx(3 * i, rel=1e-3)
+
+
+def test_send_times_come_back_from_the_log_to_the_last_bit(company: Open, tmp_path: Path, clock: Clock) -> None:
+    bundle = tiny_bundle(tmp_path / "odd", SPEC.replace("delay_hours = 1", "delay_hours = 0.00012345"))
+    here = company(bundle)
+    for i in range(60):
+        clock.now = NOON + 0.123457 * (i + 1)
+        here.decide(ask(f"r{i}", f"c{i}"))
+        state = bundle.spec.fold.from_bytes(here.store.snapshots([f"c{i}"])[f"c{i}"].state)
+        assert np.array_equal(state.slots, folded(here.store, bundle, f"c{i}").slots)
+
+
+class Counting(SqliteStore):
+    """A store that notes whose journeys were read."""
+
+    read: list[str]
+
+    def snapshots(self, customer_ids: Sequence[str]) -> dict[str, Snapshot]:
+        self.read = list(customer_ids)
+        return super().snapshots(customer_ids)
+
+
+def test_those_heard_of_most_recently_are_remembered(tmp_path: Path, bundle: Bundle, clock: Clock) -> None:
+    store = Counting(tmp_path / "s.db", bundle.spec, "")
+    handler = Handler(Decider(bundle.spec, bundle.policy, store.salt), store, clock, remembered=2)
+    for name, reads in [("a", "a"), ("b", "b"), ("a", ""), ("c", "c"), ("a", ""), ("b", "b"), ("c", "c")]:
+        store.read = []
+        handler.handle([TrackCall((tell("order", name, NOON),))])
+        assert store.read == list(reads), name
+    store.close()
