@@ -17,6 +17,8 @@ WAITING = 3
 """Contacts that are decided but not yet sent, per customer."""
 LATE = 6
 """Events that are certain but lie after the window, per customer."""
+LAST_WINDOW = 23 * 3600.0
+"""Seconds after a journey's last decision. Less than the usual day, so that a reader of the log counts all of it."""
 
 
 @dataclass(slots=True)
@@ -141,7 +143,7 @@ def draw_calendar(spec: Spec, shoppers: Shoppers, days: int, seed: int, start: f
     decided_at = np.where(beyond, np.nan, np.take_along_axis(instant, order, axis=1))
     until = np.concatenate([decided_at[:, 1:], np.full((n, 1), np.nan)], axis=1)
     last = length - 1
-    until[np.arange(n), last] = decided_at[np.arange(n), last] + DAY
+    until[np.arange(n), last] = decided_at[np.arange(n), last] + LAST_WINDOW
     context = np.take_along_axis(context, order[:, :, None], axis=1)
     context[beyond] = np.nan
     return Calendar(zone, length, decided_at, until, context)

@@ -5,7 +5,7 @@ import numpy as np
 from engine.records import Bools, Floats, Ints
 from engine.spec import Spec
 from envs import retail_numbers as numbers
-from envs.retail_customers import Shoppers, hour_match, pick
+from envs.retail_customers import LAST_WINDOW, Shoppers, hour_match, pick
 from envs.retail_happenings import Window
 
 _MOST = 3
@@ -78,12 +78,12 @@ def need_help(s: Shoppers, window: Window) -> None:
 
 
 def leave(s: Shoppers, window: Window) -> None:
-    """Fatigue and trouble drive customers away for good."""
+    """Fatigue and trouble drive customers away for good, within a day of a decision."""
     u = window.uniform(2)
     rate = numbers.CHURN[s.kind] * np.exp(0.65 * s.fatigue - 0.5 * s.trust + 0.9 * s.trouble)
     row = np.flatnonzero(u[:, 0] < -np.expm1(-np.minimum(rate, 0.08) * window.days))
-    length = window.turn.until[row] - window.turn.now[row]
-    window.add("churn", row, window.turn.until[row] - 0.1 * length * u[row, 1])
+    length = np.minimum(window.turn.until[row] - window.turn.now[row], LAST_WINDOW)
+    window.add("churn", row, window.turn.now[row] + length * (1.0 - 0.1 * u[row, 1]))
 
 
 def pass_time(s: Shoppers, window: Window) -> None:

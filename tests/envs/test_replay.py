@@ -1,7 +1,7 @@
 import numpy as np
 
-from engine.records import DAY
 from envs.replay import Replay
+from envs.retail_customers import LAST_WINDOW
 from envs.worlds import world
 
 
@@ -25,7 +25,7 @@ def test_a_window_ends_where_the_next_begins() -> None:
     replay = retail_replay()
     for j, n in enumerate(replay.length):
         np.testing.assert_array_equal(replay.until[j, : n - 1], replay.decided_at[j, 1:n])
-        assert replay.until[j, n - 1] == replay.decided_at[j, n - 1] + DAY
+        assert replay.until[j, n - 1] == replay.decided_at[j, n - 1] + LAST_WINDOW
         assert (replay.until[j, :n] > replay.decided_at[j, :n]).all()
 
 

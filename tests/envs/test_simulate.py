@@ -12,6 +12,8 @@ from envs.draws import Draws
 from envs.retail import RetailWorld
 from envs.simulate import by_asking, by_policy, gather, run, simulate, steps, value, write_log
 from envs.simulated_log import Simulated
+from training.journeys import Journeys
+from training.logs import read_log
 
 WORLD = RetailWorld()
 SPEC = WORLD.spec
@@ -185,8 +187,24 @@ def test_the_written_log_says_what_happened(tmp_path: Path) -> None:
     assert (tmp_path / "log" / "nextbest.toml").read_text() == SPEC.text
 
 
+def test_training_reads_back_the_very_journeys_that_were_simulated(tmp_path: Path) -> None:
+    """Observations, masks and money: to the last bit, from the files alone."""
+    replay = WORLD.replay(60, 28, seed=9)
+    decide = by_policy(WORLD.logging_policy(), 60, 9)
+    played = list(steps(WORLD, replay, decide, SPEC, 9))
+    log = gather(replay, played)
+    write_log(tmp_path / "log", WORLD, log, "p", seed=9)
+    journeys = Journeys.of(SPEC, read_log(SPEC, tmp_path / "log"))
+    order = np.lexsort((log.index, log.journey))
+    seen = np.concatenate([step.turn.observation for step, _ in played])[order]
+    masks = np.concatenate([step.mask for step, _ in played])[order]
+    np.testing.assert_allclose(journeys.observation, seen, rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(journeys.mask, masks)
+    np.testing.assert_array_equal(journeys.action, log.action[order])
+    np.testing.assert_allclose(journeys.returns(), log.returns(SPEC), atol=1e-9)
+
+
 def test_the_folded_log_gives_the_states_of_the_simulation(tmp_path: Path) -> None:
-    """Bit for bit what a reader finds: the last context and state of a customer follow from the files alone."""
     log = simulated(customers=30)
     write_log(tmp_path / "log", WORLD, log, "p", seed=1)
     table = pq.read_table(tmp_path / "log" / "events.parquet").to_pydict()
