@@ -92,6 +92,10 @@ class Fold:
         self._kind = {k.name: i for i, k in enumerate(self.kinds)}
         self._layout = lay_out(self.kinds, catalogue, content_memory)
         self.counters, self.lasts = self._layout.counters, self._layout.lasts
+        # An action adds to few counters: [n, most] of them, the shorter lists filled up with an amount of 0.
+        most = int((self._layout.contact != 0).sum(axis=1).max())
+        self._contact_counters: Ints = np.argsort(self._layout.contact == 0, axis=1, kind="stable")[:, :most]
+        self._contact_amounts: Floats = np.take_along_axis(self._layout.contact, self._contact_counters, axis=1)
         code = {None: UNKNOWN, "granted": GRANTED, "withdrawn": WITHDRAWN}
         self._consent_of_kind = np.array([code[k.consent] for k in self.kinds], np.int64)
         self._is_response = np.array([k.response for k in self.kinds], bool)
@@ -166,11 +170,11 @@ class Fold:
         if not (np.isfinite(decided_at).all() and np.isfinite(send_at).all()):
             raise ValueError("contacts: found a time that is no finite number")
         self._move(state, rows, decided_at)
+        weight = np.exp2((decided_at - state.as_of[rows])[:, None] / self.half_lives)
+        amount = self._contact_amounts[action][:, :, None] * weight[:, None, :]
+        np.add.at(state.decayed, (rows[:, None], self._contact_counters[action]), amount)
         for first in _rounds(rows):
-            r, a = rows[first], action[first]
-            weight = np.exp2((decided_at[first] - state.as_of[r])[:, None] / self.half_lives)
-            state.decayed[r] += self._layout.contact[a][:, :, None] * weight[:, None, :]
-            self._take_slots(state, r, a, send_at[first])
+            self._take_slots(state, rows[first], action[first], send_at[first])
         np.maximum.at(state.last, (rows, np.zeros_like(rows)), send_at)
         np.maximum.at(state.last, (rows, 1 + self.catalogue.channel[action]), send_at)
 
@@ -191,7 +195,11 @@ class Fold:
         np.maximum.at(target, rows, at)
         later = np.flatnonzero(target > state.as_of)
         age = target[later] - state.as_of[later]
-        state.decayed[later] *= np.exp2(-age[:, None] / self.half_lives)[:, None, :]
+        fade = np.exp2(-age[:, None] / self.half_lives)[:, None, :]
+        if len(later) == len(target):
+            state.decayed *= fade  # saves two copies when everybody moves, as in an environment's step
+        else:
+            state.decayed[later] *= fade
         state.as_of[later] = target[later]
 
     def _contributions(self, events: EventColumns) -> Iterator[tuple[Ints, Floats]]:
