@@ -5,6 +5,7 @@ can be lived with is dropped or marked, and noted in `Log.findings`.
 """
 
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,11 @@ def read_log(spec: Spec, source: str | Path) -> Log:
 
     Raises LogError that names file, row (from 1, without a header), column, what was found and what is expected.
     """
-    place = Source(source)
+    with closing(Source(source)) as place:
+        return _read(spec, place)
+
+
+def _read(spec: Spec, place: Source) -> Log:
     features = [f.name for f in spec.context.features]
     consents = [f"consent_{c.name}" for c in spec.catalogue.channels]
     _no_clash(features)

@@ -47,6 +47,9 @@ class Source:
             raise LogError(f"{self.name}: found no such folder; {expected}")
         self._connection = _connect(str(place) if self._is_url else "duckdb://", self.name)
 
+    def close(self) -> None:
+        self._connection.disconnect()
+
     def read(self, name: str, wanted: Iterable[str]) -> RawTable | None:
         """The table's wanted columns, rows in the order they lie in; None where there is no such table.
         Raises LogError.
