@@ -79,6 +79,8 @@ class JourneyBatch:
     def reset(self, rows: Ints | None = None, journey: Ints | None = None) -> None:
         """Start `rows` (all when None) on these journeys; when None each row draws one, with replacement."""
         rows = np.arange(len(self)) if rows is None else rows
+        if not len(rows):
+            return
         draws = self.draws.take(rows)
         if journey is None:
             journey = (draws.uniform(1)[:, 0] * len(self.replay)).astype(np.int64)

@@ -166,19 +166,16 @@ class EnsembleOutcomeModel:
                 value[mine] = law.values.value(output[r, o] + spread_of(output[r, o + 1]) * log_odds(w[:, 2]))
             if law.answer:
                 channel[mine], content[mine] = catalogue.channel[turn.action[r]], catalogue.content[turn.action[r]]
-            elif len(law.pairs) or law.match:
-                earlier = np.where(
-                    latent["waiting_at"][r].astype(np.float64) <= at[mine], latent["waiting"][r], turn.last_contact[r]
-                )
-                channel[mine], content[mine] = self._named(law, earlier.astype(np.int64), w[:, 3:])
+            elif law.names:
+                arrived = latent["waiting_at"][r].astype(np.float64) <= at[mine]
+                earlier = np.where(arrived, latent["waiting"][r], turn.last_contact[r]).astype(np.int64)
+                channel[mine], content[mine] = self._named(law, earlier, w[:, 3:])
         return EventColumns(row, self._kind[stream], at, value, channel, content)
 
     def _named(self, law: Stream, earlier: Ints, u: Floats) -> tuple[Ints, Ints]:
         """The contact that an event names which does not answer the present one."""
         catalogue = self.spec.catalogue
         matches = (u[:, 0] < law.match) & (earlier != HOLD)
-        if not len(law.pairs):
-            return np.where(matches, catalogue.channel[earlier], -1), np.where(matches, catalogue.content[earlier], -1)
         other = law.pairs[np.searchsorted(np.cumsum(law.shares)[:-1], u[:, 1], side="right")]
         return (
             np.where(matches, catalogue.channel[earlier], other[:, 0]),
@@ -186,7 +183,7 @@ class EnsembleOutcomeModel:
         )
 
     def _remember(self, latent: Latent, turn: Turn, events: EventColumns) -> None:
-        later = np.nan_to_num(turn.send_at, nan=-np.inf) > turn.until
+        later = np.nan_to_num(turn.send_at, nan=-np.inf) >= turn.until
         latent["waiting"] = np.where(later, turn.action, HOLD)
         latent["waiting_at"] = np.where(later, turn.send_at, np.inf)
         if self.context is not None:

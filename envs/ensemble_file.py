@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 from zipfile import BadZipFile
@@ -62,7 +63,8 @@ def write_model(path: Path, model: Saved) -> None:
 def read_model(path: Path, spec: Spec) -> Parts:
     """Raises TrainingError for a file that is missing, corrupt, or fitted to another spec."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # numpy leaves a file open that it cannot read; its bytes it cannot
+        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays: Arrays = {name: file[name] for name in file.files}
         header = json.loads(arrays["header"].tobytes())
         parts = _parts(header, arrays)

@@ -98,6 +98,11 @@ class Stream:
     pairs: Ints
     shares: Floats
 
+    @property
+    def names(self) -> bool:
+        """Whether its events name a contact that is not the present one."""
+        return self.match > 0 or bool((self.pairs >= 0).any())
+
 
 @dataclass(frozen=True, slots=True)
 class Evolution:

@@ -211,7 +211,7 @@ def context_evidence_of(
     )
 
 
-_NOTHING = (0.0, np.zeros((0, 2), np.int64), np.zeros(0))
+_NOTHING = (0.0, np.full((1, 2), -1), np.ones(1))
 
 
 def _names(catalogue: Catalogue, action: Ints, events: EventColumns) -> Bools:
@@ -225,8 +225,10 @@ def _naming(catalogue: Catalogue, events: EventColumns, earlier: Ints) -> tuple[
     """How often events that answer no present contact name the latest one; what they name otherwise, and how often."""
     match = _names(catalogue, earlier, events) & (events.channel >= 0)
     rest = events.take(~match)
+    if not len(rest):
+        return 1.0, *_NOTHING[1:]
     pairs, count = np.unique(np.stack([rest.channel, rest.content], axis=1), axis=0, return_counts=True)
-    return float(match.mean()), pairs.reshape(-1, 2), count / max(1, len(rest))
+    return float(match.mean()), pairs, count / len(rest)
 
 
 def _place(turn: Turn, events: EventColumns, answer: bool) -> Floats:

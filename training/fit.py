@@ -36,7 +36,7 @@ class OutcomeSettings:
     members: int = 5
     hidden: int = 64
     epochs: int = 5
-    least_steps: int = 150
+    least_steps: int = 300
     patience: int = 2
     batch: int = 1024
     learning_rate: float = 4e-3

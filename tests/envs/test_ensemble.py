@@ -1,0 +1,213 @@
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.errors import TrainingError
+from engine.records import DAY, HOLD, Floats32
+from engine.spec import Spec
+from envs.batch import JourneyBatch
+from envs.draws import Draws
+from envs.ensemble import EnsembleOutcomeModel
+from envs.laws import BINS, Evolution, Layout, Scale, Stream, chance
+from envs.networks import Inputs, Networks
+from envs.outcomes import Latent, Turn
+from tests.envs.tiny import START, TEXT, tiny_replay, tiny_spec
+
+EDGES = np.linspace(0, 1, BINS + 1)
+NONE = np.full((1, 2), -1), np.ones(1)
+ORDER = Scale.of(np.exp(np.random.default_rng(0).normal(3, 0.5, 2000)))
+
+
+def streams(spec: Spec) -> list[Stream]:
+    visit, opened, order = (spec.fold.kind_index(k) for k in ("visit", "open", "order"))
+    pairs = np.array([[0, 1], [1, -1]])
+    return [
+        Stream(visit, False, 5, EDGES, Scale.of(np.array([10.0, 10.0, 20.0])), 0.0, *NONE),
+        Stream(opened, False, 1, EDGES, None, 0.5, pairs, np.array([0.25, 0.75])),
+        Stream(opened, True, 1, EDGES, None, 0.0, *NONE),
+        Stream(order, False, 1, EDGES, ORDER, 0.0, *NONE),
+    ]
+
+
+def model_of(spec: Spec, members: int = 2, hidden: int = 3) -> EnsembleOutcomeModel:
+    """Streams of chance 0.6, 0.3, 0.8; orders 0.1 in member 0 and 0.5 in member 1. Nothing depends on the inputs."""
+    laws = streams(spec)
+    size = Layout.of(laws).starts[3]
+    bias = np.zeros((members, size), np.float32)
+    bias[:, :3] = np.log([0.6 / 0.4, 0.3 / 0.7, 0.8 / 0.2])
+    bias[0, 3], bias[1:, 3] = np.log(0.1 / 0.9), 0.0
+    attributes = spec.attributes.encode(spec.catalogue)
+    d = spec.encoder.size
+    inputs = Inputs(np.zeros(d, np.float32), np.ones(d, np.float32), attributes)
+    balance = Evolution(2, np.array([0.0]), Scale.of(np.arange(101.0)))
+    sizes = [inputs.size, hidden, size], [inputs.size + 2 * len(spec.kinds) + 1, hidden, balance.width]
+    outcome, context = ([np.zeros((members, a, b), np.float32) for a, b in pairwise(s)] for s in sizes)
+    still = np.tile(np.array([-50, 0, -50, 0, 0], np.float32), (members, 1))
+    hold: Floats32 = np.zeros((members, hidden), np.float32)
+    return EnsembleOutcomeModel(
+        spec,
+        laws,
+        [balance],
+        inputs,
+        Networks(tuple(outcome), (hold, bias)),
+        Networks(tuple(context), (hold, still)),
+    )
+
+
+def turn_of(spec: Spec, n: int, action: int, last: int = HOLD, window: float = DAY) -> Turn:
+    now, chosen = np.full(n, START), np.full(n, action)
+    zone = tiny_replay(spec, 1).zone[[0] * n]
+    return Turn(
+        observation=np.zeros((n, spec.encoder.size), np.float32),
+        context=np.tile([0.0, 0.0, 40.0], (n, 1)),
+        action=chosen,
+        last_contact=np.full(n, last),
+        now=now,
+        send_at=spec.catalogue.send_at_of(chosen, now, zone),
+        until=now + window,
+        zone=zone,
+    )
+
+
+def begun(model: EnsembleOutcomeModel, n: int) -> tuple[Latent, Draws]:
+    draws = Draws.independent(1, n)
+    return model.begin(tiny_replay(model.spec), np.zeros(n, np.int64), draws), draws
+
+
+def test_events_come_as_often_as_their_chances_say() -> None:
+    spec = tiny_spec()
+    model, n = model_of(spec), 20_000
+    latent, draws = begun(model, n)
+    assert set(np.unique(latent["member"])) == {0, 1}
+    turn = turn_of(spec, n, spec.catalogue.row("email", "tip", "now"))
+    events = model.outcomes(latent, turn, draws)
+    happened = np.zeros((n, len(spec.kinds)), bool)
+    happened[events.row, events.kind] = True
+    np.testing.assert_allclose(happened.mean(axis=0), [0.6, 1 - 0.7 * 0.2, 0.3, 0, 0], atol=0.012)
+    np.testing.assert_allclose(model.probabilities(turn)[0], [0.6, 1 - 0.7 * 0.2, 0.3, 0, 0], atol=1e-6)
+    assert happened[latent["member"] == 0, 2].mean() == pytest.approx(0.1, abs=0.012)
+    assert ((events.occurred_at > turn.now[events.row]) & (events.occurred_at <= turn.until[events.row])).all()
+    visits = events.take(events.kind == 0)
+    assert set(np.unique(visits.value)) == {10.0, 20.0}
+    assert (visits.value == 10.0).mean() == pytest.approx(2 / 3, abs=0.02)
+    assert np.bincount(visits.row).max() == 5
+    assert events.value[events.kind == 2].mean() == pytest.approx(np.exp(3.125), rel=0.05)
+    assert (visits.channel == -1).all()
+
+
+def test_nobody_answers_what_has_not_gone_out() -> None:
+    spec = tiny_spec()
+    model, n, later = model_of(spec), 4000, spec.catalogue.row("push", "offer", "next_morning")
+    latent, draws = begun(model, n)
+    turn = turn_of(spec, n, later)
+    answers = model.outcomes(latent, turn, draws)
+    answers = answers.take((answers.kind == 1) & (answers.channel == 1) & (answers.content == 1))
+    assert len(answers) > 0.7 * n
+    assert (answers.occurred_at >= turn.send_at[0]).all()
+    short = turn_of(spec, n, later, window=3600.0)
+    opened = model.outcomes(latent, short, draws)
+    assert (opened.kind == 1).sum() == pytest.approx(0.3 * n, rel=0.15)  # by themselves; none answers
+    assert set(zip(opened.channel[opened.kind == 1], opened.content[opened.kind == 1], strict=True)) == {
+        (0, 1),
+        (1, -1),
+    }
+
+
+def test_a_late_answer_names_the_latest_contact_that_went_out() -> None:
+    spec = tiny_spec()
+    model, n = model_of(spec), 6000
+    latent, draws = begun(model, n)
+    later, tip = spec.catalogue.row("push", "offer", "next_morning"), spec.catalogue.row("push", "tip", "now")
+    model.outcomes(latent, turn_of(spec, n, later, window=3600.0), draws)
+    sent_at = turn_of(spec, 1, later).send_at[0]
+    events = model.outcomes(latent, turn_of(spec, n, HOLD, last=tip, window=2 * DAY), draws)
+    events = events.take((events.kind == 1) & (events.channel == 1) & (events.content >= 0))
+    names_offer = events.content == 1
+    assert 0.2 < names_offer.mean() < 0.8
+    np.testing.assert_array_equal(names_offer, events.occurred_at >= sent_at)
+
+
+def test_an_empty_window_holds_no_events() -> None:
+    spec = tiny_spec()
+    model = model_of(spec)
+    latent, draws = begun(model, 50)
+    assert len(model.outcomes(latent, turn_of(spec, 50, 1, window=0.0), draws)) == 0
+
+
+def test_kinds_that_were_never_seen_are_impossible() -> None:
+    assert model_of(tiny_spec()).impossible == ("unsubscribe", "churn")
+
+
+def test_exogenous_context_is_replayed_and_endogenous_context_drawn() -> None:
+    spec = tiny_spec()
+    model, n = model_of(spec), 5
+    latent, draws = begun(model, n)
+    turn, replayed = turn_of(spec, n, HOLD), np.tile([1.0, 1.0, 77.0], (n, 1))
+    model.outcomes(latent, turn, draws)
+    np.testing.assert_array_equal(model.evolve(latent, turn, replayed, draws), np.tile([1.0, 1.0, 40.0], (n, 1)))
+
+
+def test_endogenous_numbers_stay_within_the_log() -> None:
+    spec = tiny_spec()
+    model, n = model_of(spec), 3000
+    assert model.context is not None
+    model.context.biases[1][:] = [np.log(0.25), -50, np.log(0.75), 3.0, 1.0]
+    latent, draws = begun(model, n)
+    turn = turn_of(spec, n, HOLD)
+    moved = model.evolve(latent, turn, turn.context, draws)[:, 2]
+    assert (moved == 0).mean() == pytest.approx(0.25, abs=0.06)
+    assert moved.min() == 0.0
+    assert 99 < moved.max() <= 100
+    centre = np.median(moved[moved > 0])
+    assert centre == pytest.approx(100 * chance(np.log(0.405 / 0.595) + 3.0), abs=4)
+
+
+def test_a_batch_equals_its_rows_stepped_alone() -> None:
+    spec = tiny_spec()
+    model, replay = model_of(spec), tiny_replay(spec)
+    together = JourneyBatch(spec, model, replay, Draws.seeded(5, 6))
+    alone = JourneyBatch(spec, model, replay, Draws.seeded(5 + 3, 1))
+    together.reset()
+    alone.reset()
+    for _ in range(30):
+        np.testing.assert_allclose(together.observation[3], alone.observation[0], rtol=1e-4)
+        a, b = together.step(np.arange(6)), alone.step(np.array([3]))
+        assert a.reward[3] == pytest.approx(b.reward[0])
+        assert a.done[3] == b.done[0]
+        together.reset(np.flatnonzero(a.done))
+        alone.reset(np.flatnonzero(b.done))
+
+
+def test_a_saved_model_comes_back(tmp_path: Path) -> None:
+    spec = tiny_spec()
+    model = model_of(spec)
+    model.save(tmp_path / "model.npz")
+    again = EnsembleOutcomeModel.load(tmp_path / "model.npz", spec)
+    assert [p.name for p in tmp_path.iterdir()] == ["model.npz"]
+    told = []
+    for seen in (model, again):
+        latent, draws = begun(seen, 100)
+        events = seen.outcomes(latent, turn_of(spec, 100, 3), draws)
+        context = seen.evolve(latent, turn_of(spec, 100, 3), np.zeros((100, 3)), draws)
+        told.append((events.occurred_at.sum(), events.value.sum(), events.content.sum(), context.sum()))
+    assert told[0] == told[1]
+
+
+def test_a_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    spec, path = tiny_spec(), tmp_path / "model.npz"
+    with pytest.raises(TrainingError, match="cannot be read"):
+        EnsembleOutcomeModel.load(path, spec)
+    model_of(spec).save(path)
+    other = Spec.parse(TEXT.replace("[events.open]", "[events.opened]"))
+    with pytest.raises(TrainingError, match="other event kinds"):
+        EnsembleOutcomeModel.load(path, other)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(TrainingError, match="corrupt"):
+        EnsembleOutcomeModel.load(path, spec)
+    path.write_bytes(b"not a model")
+    with pytest.raises(TrainingError, match="corrupt"):
+        EnsembleOutcomeModel.load(path, spec)
+    with pytest.raises(TrainingError, match="cannot be written"):
+        model_of(spec).save(tmp_path / "nowhere" / "model.npz")

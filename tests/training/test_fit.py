@@ -1,0 +1,111 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from engine.errors import TrainingError
+from engine.records import EventColumns
+from envs.batch import JourneyBatch
+from envs.draws import Draws
+from envs.ensemble import EnsembleOutcomeModel
+from tests.envs.tiny import TinyWorld, tiny_replay, tiny_spec
+from tests.training.played import play
+from training.evidence import is_answer, turns
+from training.fit import OutcomeSettings, fit_outcome_model
+from training.journeys import Journeys
+
+torch.set_num_threads(1)
+
+SPEC = tiny_spec()
+WORLD = TinyWorld(SPEC)
+SMALL = OutcomeSettings(members=2, hidden=16, least_steps=40)
+
+
+def journeys(customers: int, seed: int = 0) -> Journeys:
+    return play(SPEC, WORLD, tiny_replay(SPEC, customers, seed=seed), seed)
+
+
+@pytest.fixture(scope="module")
+def learned() -> EnsembleOutcomeModel:
+    """Fitted to 2,500 customers, about 9,000 decisions."""
+    return fit_outcome_model(SPEC, journeys(2500), journeys(500, 1), OutcomeSettings(members=3, hidden=32, epochs=8))
+
+
+def test_it_learns_what_the_world_does(learned: EnsembleOutcomeModel) -> None:
+    fresh = turns(SPEC, journeys(400, 2))
+    truth = WORLD.rates(fresh.context, fresh.action, fresh.send_at, fresh.until)
+    chances = learned.probabilities(fresh)
+    assert np.abs(chances - truth).mean(axis=0).max() < 0.06
+    order = SPEC.fold.kind_index("order")
+    for content in (0, 1):  # the effect of an action is what a policy lives on
+        for tier in (0, 1):
+            cell = (SPEC.catalogue.content[fresh.action] == content) & (fresh.context[:, 0] == tier)
+            assert chances[cell, order].mean() == pytest.approx(truth[cell, order].mean(), abs=0.05)
+
+
+def test_its_journeys_are_like_those_of_the_world(learned: EnsembleOutcomeModel) -> None:
+    real = journeys(600, 3)
+    made = play(SPEC, learned, tiny_replay(SPEC, 600, seed=3), 4)
+    np.testing.assert_allclose(made.counts.mean(axis=0), real.counts.mean(axis=0), atol=0.03)
+    order = SPEC.fold.kind_index("order")
+    mean = made.values[:, order].sum() / made.counts[:, order].sum()
+    assert mean == pytest.approx(real.values[:, order].sum() / real.counts[:, order].sum(), rel=0.1)
+    answers = made.events.take(made.events.kind == SPEC.fold.kind_index("open"))
+    assert is_answer(SPEC, turns(SPEC, made), answers).mean() > 0.9
+
+
+def test_it_learns_what_becomes_of_endogenous_context(learned: EnsembleOutcomeModel) -> None:
+    """A day costs 1, an offer 10 more; the tier stays and the rain is replayed."""
+    replay = tiny_replay(SPEC, 200, seed=5, shortest=6)
+    offer, hold = SPEC.catalogue.row("email", "offer", "now"), 0
+    left = {}
+    for action in (offer, hold):
+        batch = JourneyBatch(SPEC, learned, replay, Draws.seeded(0, 200))
+        batch.reset(journey=np.arange(200))
+        for day in range(3):
+            np.testing.assert_array_equal(batch.context[:, :2], replay.context[:, day, :2])
+            batch.step(np.full(200, action), enforce=False)
+            batch.over[:] = False
+        left[action] = batch.context[:, 2].mean()
+    assert left[hold] == pytest.approx(97, abs=4)
+    assert left[offer] == pytest.approx(67, abs=8)
+
+
+def test_the_same_seed_gives_the_same_model() -> None:
+    train, valid = journeys(60), journeys(20, 1)
+    one, two = (fit_outcome_model(SPEC, train, valid, SMALL) for _ in range(2))
+    other = fit_outcome_model(SPEC, train, valid, replace(SMALL, seed=1))
+    for a, b, c in zip(one.outcome.weights, two.outcome.weights, other.outcome.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert not np.array_equal(a, c)
+
+
+def test_progress_goes_to_the_end() -> None:
+    told: list[tuple[int, int]] = []
+    fit_outcome_model(SPEC, journeys(30), journeys(10, 1), SMALL, lambda done, total: told.append((done, total)))
+    assert told == sorted(told)
+    assert told[-1] == (100, 100)
+
+
+@pytest.mark.parametrize("longest", [1, 3])
+def test_a_handful_of_decisions_is_enough_to_run(longest: int) -> None:
+    """Constant features, kinds that never happen, one-decision journeys, no validation customers."""
+    always = TinyWorld(SPEC, churn=0.0)
+    train = play(SPEC, always, tiny_replay(SPEC, 10, longest=longest, shortest=longest), 1)
+    model = fit_outcome_model(SPEC, train, train.take(np.zeros(0, np.int64)), SMALL)
+    assert "churn" in model.impossible
+    assert (len(model.evolutions) > 0) == (longest > 1)
+    made = play(SPEC, model, tiny_replay(SPEC, 40, longest=longest, shortest=longest), 2)
+    assert np.isfinite(made.reward).all()
+    assert np.isfinite(made.observation).all()
+
+
+def test_nothing_to_learn_from_is_said() -> None:
+    train = journeys(5)
+    silent = replace(train, events=EventColumns.empty(), counts=train.counts * 0, values=train.values * 0)
+    with pytest.raises(TrainingError, match="no events"):
+        fit_outcome_model(SPEC, silent, silent)
+    nobody = train.take(np.zeros(0, np.int64))
+    with pytest.raises(TrainingError, match="no decisions"):
+        fit_outcome_model(SPEC, nobody, nobody)
