@@ -64,12 +64,14 @@ class EnsembleOutcomeModel:
             "member": (draws.uniform(1)[:, 0] * self.members).astype(np.int64),
             "waiting": np.full(n, HOLD, np.int64),
             "waiting_at": np.full(n, np.inf),
+            "inputs": np.zeros((n, self.inputs.size), np.float32),
             "told": np.zeros((n, 2 * len(self.spec.kinds)), np.float32),
         }
 
     def outcomes(self, latent: Latent, turn: Turn, draws: Draws) -> EventColumns:
         """The events that the customers' members draw."""
-        output = self.outcome.run(self.inputs.of(turn), latent["member"].astype(np.int64)).astype(np.float64)
+        inputs = self.inputs.of(turn)
+        output = self.outcome.run(inputs, latent["member"].astype(np.int64)).astype(np.float64)
         chances = self._chances(output, turn)
         happens = draws.uniform(len(self.streams)) < chances
         seed = (draws.uniform(1)[:, 0] * 2.0**53).astype(np.uint64)
@@ -80,16 +82,16 @@ class EnsembleOutcomeModel:
         place = np.arange(len(again)) - np.repeat(np.cumsum(number) - number, number)
         each = Draws(cell.key[again], np.uint64(1) + np.uint64(5) * place.astype(np.uint64))
         events = self._events(latent, turn, output, (row[again], stream[again], each.uniform(5)))
-        self._remember(latent, turn, events)
+        self._remember(latent, turn, inputs, events)
         return events
 
     def evolve(self, latent: Latent, turn: Turn, replayed: Floats, draws: Draws) -> Floats:
-        """The next context: endogenous features drawn, knowing the events of the window; the rest as replayed."""
+        """The next context: endogenous features drawn, knowing what `outcomes` gave; the rest as replayed."""
         context = replayed.copy()
         u = draws.uniform(2 * len(self.evolutions)) if self.evolutions else np.zeros((len(turn.now), 0))
         if self.context is None:
             return context
-        told = self.context_inputs(self.inputs.of(turn), latent["told"].astype(np.float32), turn.context)
+        told = self._context_inputs(latent, turn)
         output = self.context.run(told, latent["member"].astype(np.int64)).astype(np.float64)
         start = 0
         for i, evolution in enumerate(self.evolutions):
@@ -112,11 +114,6 @@ class EnsembleOutcomeModel:
                 never[:, kind] *= 1.0 - chances[:, s]
             total += 1.0 - never
         return total / self.members
-
-    def context_inputs(self, inputs: Floats32, told: Floats32, context: Floats) -> Floats32:
-        """What the context networks see: the turn, log counts and values of its events, current scores of numbers."""
-        scores = [e.scores(context[:, e.column])[:, None] for e in self.evolutions if e.scale is not None]
-        return np.concatenate([inputs, told, *scores], axis=1, dtype=np.float32, casting="same_kind")
 
     def save(self, path: Path) -> None:
         """Write one file of arrays and JSON, without pickled code; whole or not at all."""
@@ -182,11 +179,19 @@ class EnsembleOutcomeModel:
             np.where(matches, catalogue.content[earlier], other[:, 1]),
         )
 
-    def _remember(self, latent: Latent, turn: Turn, events: EventColumns) -> None:
+    def _context_inputs(self, latent: Latent, turn: Turn) -> Floats32:
+        """What the context networks see: the turn, log counts and values of its events, current scores of numbers."""
+        numbers = [e for e in self.evolutions if e.scale is not None]
+        scores = [e.scores(turn.context[:, e.column])[:, None] for e in numbers]
+        parts = [latent["inputs"], latent["told"], *scores]
+        return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
+
+    def _remember(self, latent: Latent, turn: Turn, inputs: Floats32, events: EventColumns) -> None:
         later = np.nan_to_num(turn.send_at, nan=-np.inf) >= turn.until
         latent["waiting"] = np.where(later, turn.action, HOLD)
         latent["waiting_at"] = np.where(later, turn.send_at, np.inf)
         if self.context is not None:
+            latent["inputs"] = inputs
             latent["told"] = told_of(events, len(turn.now), len(self.spec.kinds))
 
 

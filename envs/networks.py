@@ -51,15 +51,16 @@ class Inputs:
         span = turn.until - turn.now
         out = gone_out(turn.send_at, turn.until)
         left = np.where(out, turn.until - np.nan_to_num(turn.send_at), 0.0) / np.maximum(span, 1e-9)
-        return np.concatenate(
-            [
-                np.clip((turn.observation - self.centre) * self.scale, -CLIP, CLIP),
-                self.attributes[turn.action],
-                np.log(np.maximum(span, 1.0) / DAY)[:, None].astype(np.float32),
-                left[:, None].astype(np.float32),
-            ],
-            axis=1,
-        )
+        d, k = len(self.centre), self.attributes.shape[1]
+        inputs = np.empty((len(turn.now), self.size), np.float32)
+        seen = inputs[:, :d]
+        np.subtract(turn.observation, self.centre, out=seen)
+        np.multiply(seen, self.scale, out=seen)
+        np.clip(seen, -CLIP, CLIP, out=seen)
+        inputs[:, d : d + k] = self.attributes[turn.action]
+        inputs[:, d + k] = np.log(np.maximum(span, 1.0) / DAY)
+        inputs[:, d + k + 1] = left
+        return inputs
 
     @property
     def size(self) -> int:
