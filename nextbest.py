@@ -111,36 +111,48 @@ def train(spec: Path, log: str, experiment: str | None, seed: int, steps: int | 
 
 @main.command()
 @click.argument("run_id", required=False)
-def evaluate(run_id: str | None) -> None:
+@click.option("--bundle", "bundles", type=FOLDER, multiple=True, help="Judge these bundles instead of a training's.")
+@click.option("--log", help="Judge on this log instead, all of its customers; needed with --bundle.")
+@click.option(
+    "--truth", help="A log that the first bundle's policy wrote itself: its value is shown beside the estimate."
+)
+def evaluate(run_id: str | None, bundles: tuple[Path, ...], log: str | None, truth: str | None) -> None:
     """Estimate what the trained policies are worth.
 
-    Reads: the MLflow run RUN_ID (default: the latest training) and the held-out customers of its log.
+    Off-policy, with intervals: nobody has met these policies yet.
 
-    Writes: estimates, plots and a report into that run, and the comparison on the terminal.
+    Reads: the bundles of the MLflow run RUN_ID (default: the latest training) and the held-out customers of its log;
+    or what the options say.
+
+    Writes: the comparison on the terminal; estimates, plots and a report into that run, unless --bundle or --log.
     """
     from training.evaluate import run
 
-    run(run_id)
+    run(run_id, bundles, log, truth)
 
 
 @main.command()
 @click.argument("run_id", required=False)
 @click.option("--model", help="Name of the registered model. [default: the spec's name]")
-def promote(run_id: str | None, model: str | None) -> None:
+@click.option("--force", metavar="CANDIDATE", help="Promote this one whatever the gate says; the version will say so.")
+def promote(run_id: str | None, model: str | None, force: str | None) -> None:
     """Make the best policy champion, if the evidence allows.
 
-    Reads: the estimates in the MLflow run RUN_ID (default: the latest training).
+    When no candidate passes the gate, the behaviour clone is promoted: it goes on as the log did, with known
+    probabilities.
 
-    Writes: a new version of the registered model with the alias `champion`; nothing when the gate stays shut.
+    Reads: the evaluation in the MLflow run RUN_ID (default: the latest training).
+
+    Writes: a new version of the registered model with the alias `champion`, and the reasons.
     """
     from training.gate import run
 
-    run(run_id, model)
+    run(run_id, model, force)
 
 
 @main.command()
 @click.argument("model")
-@click.option("--out", type=FOLDER, required=True, help="Folder for the bundle; it must not exist.")
+@click.option("--out", type=FOLDER, required=True, help="Folder for the bundle, new or empty.")
 def export(model: str, out: Path) -> None:
     """Fetch the bundle of a registered model.
 

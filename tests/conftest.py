@@ -5,6 +5,7 @@ line); those inherit it.
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,24 @@ settings.register_profile("nextbest", deadline=None, derandomize=True, max_examp
 settings.load_profile("nextbest")
 
 
+ROOT = Path(__file__).resolve().parent.parent
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The folder of the clone."""
-    return Path(__file__).resolve().parent.parent
+    return ROOT
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Tests write into their temporary folders; a new file at the top of the clone is a path that was forgotten."""
+    before = _own()
+    yield
+    assert _own() <= before, f"tests left {_own() - before} behind"
+
+
+def _own() -> set[str]:
+    """What lies at the top of the clone and in mlruns/, without the caches of tools."""
+    names = [path.relative_to(ROOT).as_posix() for path in [*ROOT.iterdir(), *(ROOT / "mlruns").iterdir()]]
+    return {name for name in names if not name.startswith((".", "__pycache__", "runs"))}
