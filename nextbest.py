@@ -35,7 +35,7 @@ class FrontDoor(click.Group):
         except ModuleNotFoundError as missing:
             if missing.name is None or missing.name.partition(".")[0] in ROOMS:
                 raise
-            raise UserError(f"{ctx.invoked_subcommand} needs the package {missing.name}: {EXTRAS}") from missing
+            raise UserError(f"{ctx.invoked_subcommand} needs the package {missing.name.partition(".")[0]}: {EXTRAS}") from missing
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             ctx.exit(130)
