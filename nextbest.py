@@ -33,9 +33,10 @@ class FrontDoor(click.Group):
         except NextBestError as mistake:
             raise UserError(str(mistake)) from mistake
         except ModuleNotFoundError as missing:
-            if missing.name is None or missing.name.partition(".")[0] in ROOMS:
+            package = (missing.name or "").partition(".")[0]
+            if package in {"", *ROOMS}:
                 raise
-            raise UserError(f"{ctx.invoked_subcommand} needs the package {missing.name.partition(".")[0]}: {EXTRAS}") from missing
+            raise UserError(f"{ctx.invoked_subcommand} needs the package {package}: {EXTRAS}") from missing
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             ctx.exit(130)
