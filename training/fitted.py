@@ -10,12 +10,20 @@ costs two matrix products.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from engine.records import Floats, Floats32, Ints
 
+CLIP = 5.0
+"""Standard deviations beyond which an observation counts as that far."""
+
+DIRECTIONS = 6
+"""Principal directions of the observation that are crossed with the attributes."""
+
+RIDGE = 0.3
+"""Ridge per decision, in units of a standardised column. See training/README.md for how it was chosen."""
+
 BLOCK = 8_192
-"""Decisions whose features are held in memory at once."""
+"""Decisions whose features are made at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,142 +64,173 @@ class Panel:
 class Basis:
     """The features φ(s, a), fixed before any reward of the judged customers is looked at.
 
-    centre, scale: Floats [d]. directions: Floats [d, r], what of the observation is crossed with the
-    attributes. table: Floats [n, k'], z(a), scaled.
+    centre, scale: Floats32 [d]. directions: Floats32 [d, r], what of the observation is crossed with the
+    attributes. table: Floats32 [n, k'], z(a), scaled. φ is one plain part of the state, x = [1, o, left, left o],
+    and the products of [1, left, o directions] with z.
     """
 
-    centre: Floats
-    scale: Floats
-    directions: Floats
-    table: Floats
+    centre: Floats32
+    scale: Floats32
+    directions: Floats32
+    table: Floats32
 
     @staticmethod
-    def of(observation: Floats32, attributes: Floats32, directions: int) -> "Basis":
-        """Standardises by `observation` [M, d] and crosses its leading principal directions. Constant columns
-        vanish.
-        """
-        centre = observation.mean(axis=0, dtype=np.float64)
+    def of(observation: Floats32, attributes: Floats32, directions: int = DIRECTIONS) -> "Basis":
+        """Standardises by `observation` [M, d] and crosses its principal directions; constant columns vanish."""
         spread = observation.std(axis=0, dtype=np.float64)
-        scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-6)
-        sample = np.clip((observation - centre) * scale, -5, 5)
-        _, vectors = np.linalg.eigh(sample.T @ sample / max(1, len(sample)))
-        kept = vectors[:, ::-1][:, : min(directions, observation.shape[1])]
+        scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-6).astype(np.float32)
+        centre = observation.mean(axis=0, dtype=np.float64).astype(np.float32)
+        sample = np.clip((observation - centre) * scale, -CLIP, CLIP)
+        _, vectors = np.linalg.eigh((sample.T @ sample).astype(np.float64))
+        kept = vectors[:, ::-1][:, :directions]
         weight = (sample @ kept).std(axis=0)
         kept = np.divide(kept, weight, out=np.zeros_like(kept), where=weight > 1e-6)
-        return Basis(centre, scale, kept, _table(attributes))
+        width = attributes.std(axis=0, dtype=np.float64)
+        used = width > 1e-6
+        table = attributes[:, used] / width[used]
+        return Basis(centre, scale, kept.astype(np.float32), table.astype(np.float32))
 
     @property
     def plain(self) -> int:
-        """How many of φ's columns come before the products with the action: the state's own."""
+        """How many columns x(s) has."""
         return 2 * (len(self.centre) + 1)
 
     @property
     def size(self) -> int:
         """p, the length of φ."""
-        return self.plain + (self.directions.shape[1] + 2) * self.table.shape[1]
+        return self.plain + int((self.directions.shape[1] + 2) * self.table.shape[1])
 
-    def features(self, observation: Floats32, left: Floats, mixed: Floats) -> Floats:
-        """φ [B, p] for z = `mixed` [B, k']: one action's row of the table, or a policy's mean of them."""
-        plain = np.clip((observation - self.centre) * self.scale, -5, 5)
-        one = np.column_stack([np.ones(len(left)), plain])
-        crossed = np.column_stack([one[:, :1], left, plain @ self.directions])
-        products = (crossed[:, :, None] * mixed[:, None, :]).reshape(len(left), -1)
-        return np.concatenate([one, one * left[:, None], products], axis=1)
+    @property
+    def free(self) -> Ints:
+        """The columns that no ridge holds down: 1 and left."""
+        return np.array([0, len(self.centre) + 1])
+
+    def state(self, observation: Floats32, left: Floats) -> tuple[Floats32, Floats32]:
+        """x(s) [B, plain] and what is crossed [B, r + 2]."""
+        seen = np.clip((observation - self.centre) * self.scale, -CLIP, CLIP)
+        one, ahead = np.ones((len(left), 1), np.float32), left[:, None].astype(np.float32)
+        x = np.concatenate([one, seen, ahead, ahead * seen], axis=1)
+        return x, np.concatenate([one, ahead, seen @ self.directions], axis=1)
+
+    def features(self, x: Floats32, crossed: Floats32, z: Floats32) -> Floats32:
+        """φ [B, p] for z [B, k']: rows of the table, or a policy's mean of them."""
+        return np.concatenate([x, (crossed[:, :, None] * z[:, None, :]).reshape(len(x), -1)], axis=1)
+
+    def product(self, coefficients: Floats, x: Floats32, crossed: Floats32, z: Floats32) -> Floats:
+        """φ @ coefficients [B], without making φ."""
+        head = coefficients[: self.plain].astype(np.float32)
+        table = coefficients[self.plain :].reshape(crossed.shape[1], -1).astype(np.float32)
+        return np.asarray(x @ head + ((crossed @ table) * z).sum(axis=1), np.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """For each decision, all Floats [N] and cross-fitted: q = Q̂(s, a), v = Σ_a π(a|s) Q̂(s, a), w = weight
-    of (s, a) under π.
+    """For each decision, all Floats [N] and cross-fitted.
+
+    q = Q̂(s, a) of the logged action. v = Σ_a π(a|s) Q̂(s, a). w = weight of (s, a) under π, with mean 1 over the
+    customers at each decision; negative where the policy's flow can only be extrapolated.
     """
 
     q: Floats
     v: Floats
     w: Floats
 
-
-def _table(attributes: Floats32) -> Floats:
-    spread = attributes.std(axis=0, dtype=np.float64)
-    used = spread > 1e-6
-    return np.asarray(attributes[:, used] / spread[used], np.float64)
+    @property
+    def extrapolated(self) -> float:
+        """The share of the weights' mass that is negative: what no customer of the log stands for."""
+        return float(-self.w[self.w < 0].sum() / np.abs(self.w).sum())
 
 
 class FittedEvaluator:
-    """Q̂ and marginal weights for any policy on one log, cross-fitted over `folds` of the customers.
+    """Q̂ and marginal weights for any policy on one log, cross-fitted over folds of the customers.
 
-    Fitted Q evaluation (Le, Voloshin & Yue 2019) iterates θ ← (K + Λ)⁻¹ Σ d φ (r + γ φ'ᵀθ), as often as the
-    longest journey has decisions, with K = Σ d φ φᵀ and φ' = Σ_a π(a|s') φ(s', a). The weights w = 1 + φᵀβ
-    carry the flow of customers forward with the transposed step, β ← (K + Λ)⁻¹ (Σ φ_0 + Σ d γ φ' w − Σ d φ),
-    so that Σ d w (f − γ f') = Σ f_0 for every f in the span of φ (Uehara, Huang & Jiang 2020). The ridge Λ
-    shrinks them to 1: the logging policy itself. Fails where rewards or the policy's choices are far from
-    linear in φ, or where the policy leaves the log's support.
+    Fitted Q evaluation (Le, Voloshin & Yue 2019) iterates θ ← (K + Λ)⁻¹ Σ d φ (r + γ φ'ᵀθ), as often as the longest
+    journey has decisions, with K = Σ d φ φᵀ and φ' = Σ_a π(a|s') φ(s', a). The weights w = 1 + φᵀβ carry the flow
+    of customers forward with the transposed step, β ← (K + Λ)⁻¹ (Σ φ_0 + Σ d γ φ' w − Σ d φ), so that
+    Σ d w (f − γ f') = Σ f_0 for every f in the span of φ (Uehara, Huang & Jiang 2020). The ridge Λ shrinks them to
+    1: the logging policy itself. Fails where rewards or the policy's choices are far from linear in φ, or where
+    the policy leaves the log's support.
     """
 
-    def __init__(self, panel: Panel, basis: Basis, fold: Ints, ridge: float = 0.01) -> None:
-        """fold: Ints [J], each customer's fold."""
+    def __init__(self, panel: Panel, basis: Basis, fold: Ints, ridge: float = RIDGE) -> None:
+        """fold: Ints [J], each customer's fold, 0..; at least two folds."""
         self.panel, self.basis = panel, basis
-        self.fold = fold[panel.customer]
-        self.folds = int(fold.max()) + 1
-        self.ridge = ridge
-        size = basis.size
-        self._gram = np.zeros((self.folds, size, size))
-        self._reward = np.zeros((self.folds, size))
-        for k, rows in self._blocks():
-            phi = self._taken(rows)
-            weighted = phi * panel.discount[rows, None]
-            self._gram[k] += weighted.T @ phi
-            self._reward[k] += weighted.T @ panel.reward[rows]
+        self._fold = fold[panel.customer]
+        self._x, self._crossed = basis.state(panel.observation, panel.left)
+        self._taken = basis.table[panel.action]
+        self._follow = np.flatnonzero(panel.carry() > 0)
+        moments = [self._moments(np.flatnonzero(self._fold == k)) for k in range(int(fold.max()) + 1)]
+        gram, reward = (sum(part) for part in zip(*moments, strict=True))
+        self._inverse, self._gain, self._base = [], [], []
+        for part, gain in moments:
+            rest = gram - part
+            penalty = np.full(len(rest), ridge * rest[0, 0])
+            penalty[basis.free] = 1e-6 * rest[0, 0]
+            inverse = np.linalg.inv(rest + np.diag(penalty))
+            self._inverse.append(inverse)
+            self._gain.append(inverse @ (reward - gain))
+            self._base.append(rest[:, 0])
 
     def fit(self, probabilities: Floats32) -> Fitted:
         """Q̂ and weights of the policy whose choices at the panel's decisions are `probabilities` [N, n]."""
-        panel = self.panel
-        mixed = (probabilities @ self.basis.table.astype(np.float32)).astype(np.float64)
-        carry = panel.carry()
-        size = self.basis.size
-        flow, start = np.zeros((self.folds, size, size)), np.zeros((self.folds, size))
-        for k, rows in self._blocks():
-            first = panel.step[rows] == 0
-            start[k] += self._mean(rows, mixed)[first].sum(axis=0)
-            on = rows[carry[rows] > 0]
-            weighted = self._taken(on) * (panel.discount[on] * carry[on])[:, None]
-            flow[k] += self._mean(on + 1, mixed).T @ weighted
+        panel, basis = self.panel, self.basis
+        mean = probabilities @ basis.table
+        flows = [self._flow(np.flatnonzero(self._fold == k), mean) for k in range(len(self._inverse))]
+        flow, start = (sum(part) for part in zip(*flows, strict=True))
         q, v, w = (np.empty(len(panel)) for _ in range(3))
-        solved = [self._solve(k, flow, start) for k in range(self.folds)]
-        for k, rows in self._blocks():
-            theta, beta = solved[k]
-            phi = self._taken(rows)
-            q[rows], w[rows] = phi @ theta, 1.0 + phi @ beta
-            v[rows] = self._mean(rows, mixed) @ theta
-        return Fitted(q, v, w)
+        for k, (own, first) in enumerate(flows):
+            theta, beta = self._solve(k, flow - own, start - first)
+            rows = np.flatnonzero(self._fold == k)
+            x, crossed, taken = self._x[rows], self._crossed[rows], self._taken[rows]
+            q[rows] = basis.product(theta, x, crossed, taken)
+            v[rows] = basis.product(theta, x, crossed, mean[rows])
+            w[rows] = 1.0 + basis.product(beta, x, crossed, taken)
+        return Fitted(q, v, self._normalised(w))
 
-    def _blocks(self) -> list[tuple[int, NDArray[np.int64]]]:
-        blocks = []
-        for k in range(self.folds):
-            rows = np.flatnonzero(self.fold == k)
-            blocks += [(k, rows[i : i + BLOCK]) for i in range(0, len(rows), BLOCK)]
-        return blocks
-
-    def _taken(self, rows: Ints) -> Floats:
-        panel = self.panel
-        return self.basis.features(panel.observation[rows], panel.left[rows], self.basis.table[panel.action[rows]])
-
-    def _mean(self, rows: Ints, mixed: Floats) -> Floats:
-        panel = self.panel
-        return self.basis.features(panel.observation[rows], panel.left[rows], mixed[rows])
+    def _normalised(self, w: Floats) -> Floats:
+        """Weights with mean 1 at each decision; decisions that half of the customers do not reach share one mean."""
+        step = self.panel.step
+        count = np.bincount(step)
+        total = np.bincount(step, weights=w)
+        late = count < count[0] / 2
+        count[late], total[late] = max(1, count[late].sum()), total[late].sum()
+        mean = np.maximum(total / count, 0.05)
+        return np.asarray(w / mean[step], np.float64)
 
     def _solve(self, k: int, flow: Floats, start: Floats) -> tuple[Floats, Floats]:
         """θ and β from all folds but k."""
-        others = np.arange(self.folds) != k
-        gram, reward = self._gram[others].sum(axis=0), self._reward[others].sum(axis=0)
-        flow, start = flow[others].sum(axis=0), start[others].sum(axis=0)
-        penalty = self.ridge * np.diag(gram).copy()
-        penalty[: self.basis.plain] *= 0.01
-        penalty += 1e-6 * np.trace(gram) / len(gram)
-        inverse = np.linalg.inv(gram + np.diag(penalty))
-        backward, forward = inverse @ flow.T, inverse @ flow
-        theta, beta = np.zeros(len(gram)), np.zeros(len(gram))
-        base, excess = inverse @ reward, inverse @ (start + flow[:, 0] - gram[:, 0])
+        inverse = self._inverse[k]
+        excess = inverse @ (start + flow[:, 0] - self._base[k])
+        theta, beta = np.zeros(len(excess)), np.zeros(len(excess))
         for _ in range(self.panel.longest):
-            theta = base + backward @ theta
-            beta = excess + forward @ beta
+            theta = self._gain[k] + inverse @ (theta @ flow)
+            beta = excess + inverse @ (flow @ beta)
         return theta, beta
+
+    def _moments(self, rows: Ints) -> tuple[Floats, Floats]:
+        """Σ d φ φᵀ [p, p] and Σ d φ r [p] over these decisions."""
+        gram, reward = np.zeros((self.basis.size, self.basis.size)), np.zeros(self.basis.size)
+        for block in _blocks(rows):
+            phi = self._features(block, self._taken)
+            weighted = phi * self.panel.discount[block, None].astype(np.float32)
+            gram += weighted.T @ phi
+            reward += self.panel.reward[block] @ weighted
+        return gram, reward
+
+    def _flow(self, rows: Ints, mean: Floats32) -> tuple[Floats, Floats]:
+        """Σ d γ φ' φᵀ [p, p] over these decisions and Σ φ_0 [p] over their customers."""
+        panel, size = self.panel, self.basis.size
+        flow, start = np.zeros((size, size)), np.zeros(size)
+        for block in _blocks(np.intersect1d(rows, self._follow, assume_unique=True)):
+            ahead = panel.discount[block + 1, None].astype(np.float32)
+            flow += self._features(block + 1, mean).T @ (self._features(block, self._taken) * ahead)
+        for block in _blocks(rows[panel.step[rows] == 0]):
+            start += self._features(block, mean).sum(axis=0, dtype=np.float64)
+        return flow, start
+
+    def _features(self, rows: Ints, z: Floats32) -> Floats32:
+        return self.basis.features(self._x[rows], self._crossed[rows], z[rows])
+
+
+def _blocks(rows: Ints) -> list[Ints]:
+    return [rows[i : i + BLOCK] for i in range(0, len(rows), BLOCK)]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.records import Floats, Ints
+from engine.records import Floats, Floats32, Ints
 
 LEAST_ESS = 30.0
 """Below this effective sample size, in customers, an estimator refuses to answer."""
@@ -64,7 +64,9 @@ def effective_sample_size(weight: Floats) -> Floats:
     return np.asarray(np.divide(unit.sum(axis=0) ** 2, squares, out=np.zeros_like(squares), where=squares > 0))
 
 
-def unsupported_mass(probabilities: Floats, action: Ints, behaviour: Floats | None = None) -> float:
+def unsupported_mass(
+    probabilities: Floats | Floats32, action: Ints, behaviour: Floats | Floats32 | None = None
+) -> float:
     """The mean probability on actions that the log never took.
 
     probabilities: [N, n] of the policy. action: Ints [N] as logged. behaviour: [N, n], when known or

@@ -1,0 +1,178 @@
+"""The `evaluate` verb: what are the trained policies worth, off-policy, on customers that no learner has
+seen?
+
+Every candidate is judged as its bundle: what is evaluated is byte for byte what is served.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from engine.bundle import Bundle
+from engine.errors import TrainingError
+from engine.policy import Policy
+from engine.spec import Spec
+from envs.ensemble import EnsembleOutcomeModel
+from envs.outcomes import OutcomeModel
+from training import summary
+from training.candidates import CLONE
+from training.evaluation import ERROR, Evaluation, Report
+from training.intervals import Estimate
+from training.journeys import Journeys
+from training.judge import Judge
+from training.logs import read_log
+from training.oracle import LogOracle, Oracle, world_of
+from training.rollout import returns
+from training.story import Story
+from training.support import Support
+from training.tracking import Tracking
+
+FOLLOWED = 1_000
+"""At most so many held-out journeys are followed in the learned environment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What candidates are evaluated with. test: customers that no candidate has seen. behaviour: the clone
+    that stands in for missing propensities. model: the learned environment. oracle: the truth, where it is
+    known.
+    """
+
+    spec: Spec
+    test: Journeys
+    behaviour: Policy | None = None
+    model: OutcomeModel | None = None
+    oracle: Oracle | None = None
+
+
+def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, story: Story | None = None) -> Report:
+    """Judge each candidate. Raises TrainingError when the test customers cannot judge anybody."""
+    rivals = max(1, sum(name != CLONE for name in candidates))
+    judge = Judge(setting.spec, setting.test, setting.behaviour, seed, ERROR / rivals)
+    found = []
+    story = story or Story(Console(quiet=True))
+    with story.stage("estimating what the candidates are worth") as progress:
+        for done, (name, policy) in enumerate(candidates.items()):
+            progress(done, len(candidates))
+            found.append(_evaluate(name, policy, judge, setting, seed))
+    return Report(
+        currency=setting.spec.currency,
+        customers=judge.customers,
+        decisions=len(setting.test),
+        logged=judge.logged(),
+        evaluations=tuple(found),
+        estimated=judge.estimated,
+    )
+
+
+def _evaluate(name: str, policy: Policy, judge: Judge, setting: Setting, seed: int) -> Evaluation:
+    judged = judge.judge(policy)
+    return Evaluation(
+        candidate=name,
+        version=policy.version,
+        support=_numbers(judged.support),
+        values=judged.values,
+        gains=judged.gains,
+        bound=judged.bound,
+        harms=judged.harms,
+        holds=judged.holds,
+        environment=_environment(policy, setting, seed) if setting.model else None,
+        truth=setting.oracle.truth(name, policy) if setting.oracle else None,
+    )
+
+
+def _environment(policy: Policy, setting: Setting, seed: int) -> Estimate:
+    """The learned environment's own answer, along held-out journeys."""
+    assert setting.model is not None
+    replay = setting.test.replay()
+    replay = replay.take(np.arange(min(FOLLOWED, len(replay))))
+    earned = returns(setting.spec, setting.model, replay, policy, seed)
+    note = "a model's answer: no interval"
+    return Estimate(float(earned.mean()), None, None, float(len(earned)), "environment", note=note)
+
+
+def run(
+    run_id: str | None = None,
+    candidates: Sequence[Path] = (),
+    log: str | None = None,
+    truth: str | None = None,
+    store: Path = Path("mlruns"),
+) -> Report:
+    """The `evaluate` verb.
+
+    Without options: the candidates of a training (default: the latest) on the held-out customers of its log;
+    everything is kept in its MLflow run. `log`: another log instead, all of its customers. `candidates`:
+    bundle folders instead of a training, with `log`. `truth`: a log that the first bundle's policy (of a
+    training: the behaviour clone's) wrote itself. Raises LogError, BundleError, StoreError, TrainingError.
+    """
+    story = Story(Console())
+    if candidates:
+        if log is None:
+            raise TrainingError("found bundles to evaluate, expected the log to evaluate them on as well (--log)")
+        named = _named([Bundle.load(folder) for folder in candidates])
+        setting = _elsewhere(named, log, truth, next(iter(named)))
+        report = evaluate({name: b.policy for name, b in named.items()}, setting, story=story)
+        summary.show(report, story.console)
+        return report
+    tracking = Tracking(store)
+    parent = run_id or tracking.latest()
+    children = tracking.candidates(parent)
+    if not children:
+        raise TrainingError(f"run {parent}: found no candidate with a bundle; `nextbest train` makes them")
+    named = {child.name: Bundle.load(child.bundle) for child in children}
+    record = tracking.record(parent)
+    seed = int(record.data.params["seed"])
+    if log is None:
+        with story.stage("reading the log"):
+            setting = _as_trained(named, record.data.tags["log"], seed)
+        model = tracking.artifact(parent, "environment/outcome_model.zip")
+        setting = _with_model(setting, EnsembleOutcomeModel.load(model, setting.spec))
+    else:
+        setting = _elsewhere(named, log, truth, CLONE)
+    report = evaluate({name: b.policy for name, b in named.items()}, setting, seed, story)
+    summary.show(report, story.console)
+    if log is None:
+        summary.keep(report, tracking, parent, {child.name: child.run_id for child in children})
+        story.say(f"kept in run {parent}; next: [bold]nextbest promote[/]")
+    return report
+
+
+def _as_trained(named: Mapping[str, Bundle], log: str, seed: int) -> Setting:
+    """The held-out customers of the training's own log."""
+    spec = next(iter(named.values())).spec
+    test = Journeys.of(spec, read_log(spec, log)).split(seed)[2]
+    clone = named.get(CLONE)
+    return Setting(spec, test, clone.policy if clone else None, oracle=world_of(log, spec))
+
+
+def _elsewhere(named: Mapping[str, Bundle], log: str, truth: str | None, about: str) -> Setting:
+    """All customers of another log; `truth` is a log that the policy `about` wrote."""
+    spec = next(iter(named.values())).spec
+    oracle: Oracle | None = world_of(log, spec)
+    if truth is not None:
+        oracle = LogOracle(Journeys.of(spec, read_log(spec, truth)), about)
+    return Setting(spec, Journeys.of(spec, read_log(spec, log)), oracle=oracle)
+
+
+def _with_model(setting: Setting, model: OutcomeModel) -> Setting:
+    return Setting(setting.spec, setting.test, setting.behaviour, model, setting.oracle)
+
+
+def _named(bundles: Sequence[Bundle]) -> dict[str, Bundle]:
+    """By the name on the card; by version where two share one."""
+    names = [str(b.card.get("name", b.version)) for b in bundles]
+    return {n if names.count(n) == 1 else f"{n} {b.version}": b for n, b in zip(names, bundles, strict=True)}
+
+
+def _numbers(support: Support) -> dict[str, float]:
+    """Support as plain numbers: `ess` of the whole journey's weights, `decisions` that they can follow."""
+    return {
+        "unsupported": support.unsupported,
+        "ess": float(support.ess.min()),
+        "decisions": float(support.decisions),
+        "largest": support.largest,
+        "mean": support.mean,
+    }

@@ -1,0 +1,101 @@
+"""What an evaluation found, as data: for the gate, for reports, and as JSON in between."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from engine.errors import TrainingError
+from training.intervals import Estimate
+from training.judge import Harm
+
+EVALUATION = "evaluation/evaluation.json"
+"""Artifact of the parent run: all that was found, for the gate."""
+
+ERROR = 0.05
+"""Chance that the gate lets any policy through that is no better than the log, shared by all candidates
+(Bonferroni).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What is known to be true of a policy: its value and its gain over the logging policy, each with
+    standard error.
+    """
+
+    value: float
+    value_error: float
+    gain: float | None = None
+    gain_error: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All that is known of one candidate; see Judged. environment: its value in the learned environment,
+    never with an interval.
+    """
+
+    candidate: str
+    version: str
+    support: Mapping[str, float]
+    values: tuple[Estimate, ...]
+    gains: tuple[Estimate, ...]
+    bound: float | None
+    harms: Mapping[str, Harm]
+    holds: float
+    environment: Estimate | None = None
+    truth: Truth | None = None
+
+    @property
+    def value(self) -> Estimate:
+        """By the recommended estimator."""
+        return self.values[0]
+
+    @property
+    def gain(self) -> Estimate:
+        """Over the logging policy, by the recommended estimator, on the same customers."""
+        return self.gains[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Candidates side by side. logged: what the logging policy earned on the same customers. error: see
+    ERROR; `bound` of each evaluation holds its share of it. estimated: propensities were estimated.
+    """
+
+    currency: str
+    customers: int
+    decisions: int
+    logged: Estimate
+    evaluations: tuple[Evaluation, ...]
+    estimated: bool
+    error: float = ERROR
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    @staticmethod
+    def from_json(text: str) -> "Report":
+        """Raises TrainingError for a text that `to_json` did not write."""
+        try:
+            found: dict[str, Any] = json.loads(text)
+            evaluations = tuple(_evaluation(e) for e in found.pop("evaluations"))
+            return Report(logged=Estimate(**found.pop("logged")), evaluations=evaluations, **found)
+        except (ValueError, KeyError, TypeError) as error:
+            raise TrainingError(f"{EVALUATION}: cannot be read ({error}); run `nextbest evaluate` again") from None
+
+
+def _evaluation(found: dict[str, Any]) -> Evaluation:
+    """From JSON."""
+    values, gains = (tuple(Estimate(**e) for e in found.pop(name)) for name in ("values", "gains"))
+    harms = {name: Harm(h["logged"], Estimate(**h["excess"])) for name, h in found.pop("harms").items()}
+    environment, truth = found.pop("environment"), found.pop("truth")
+    return Evaluation(
+        harms=harms,
+        environment=Estimate(**environment) if environment else None,
+        truth=Truth(**truth) if truth else None,
+        values=values,
+        gains=gains,
+        **found,
+    )

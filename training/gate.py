@@ -1,0 +1,181 @@
+"""The one door to `champion`: support, certificate, a lower bound on the gain, harms. And the `promote` verb.
+
+When no candidate passes, the champion is the behaviour clone: it does what the log did, with known probabilities.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from engine.bundle import Bundle
+from engine.errors import TrainingError, nearest
+from training import report as drawing
+from training.candidates import CLONE
+from training.evaluation import EVALUATION, Evaluation, Report
+from training.judge import Harm
+from training.tracking import Candidate, Tracking
+
+MOST_CONTACTS = 2.0
+"""Contacts per customer and week, as a multiple of the log's, that a candidate may make."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that a candidate has to pass: what was found, and whether that is enough."""
+
+    name: str
+    found: str
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate says of one candidate: every check in order; later ones are left out once support fails."""
+
+    candidate: str
+    checks: tuple[Check, ...]
+    bound: float | None
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+    @property
+    def why(self) -> str:
+        """The checks that failed, or the bound that won."""
+        failed = [f"{c.name}: {c.found}" for c in self.checks if not c.passed]
+        return "; ".join(failed) or f"gain over the log is at least {self.bound:.3g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who becomes champion and why. verdicts: all candidates but the clone. beats: does it beat the log for certain?"""
+
+    champion: str
+    why: str
+    beats: bool
+    verdicts: tuple[Verdict, ...]
+
+
+def judge(evaluation: Evaluation, certified: bool, unit: str) -> Verdict:
+    """Check one candidate. `certified`: did the environment pass its certificate? `unit`: of values."""
+    value, bound = evaluation.value, evaluation.bound
+    support = Check(
+        "support", value.note if not value.supported else f"ESS {value.ess:,.0f} customers", value.supported
+    )
+    if not value.supported or bound is None:
+        return Verdict(evaluation.candidate, (support,), None)
+    checks = [support, Check("certificate", "passed" if certified else "the environment failed its own", certified)]
+    checks.append(Check("gain", f"lower bound {bound:+.3g} {unit} over the log, has to be above 0", bound > 0.0))
+    checks += [_harm(name, harm) for name, harm in evaluation.harms.items()]
+    return Verdict(evaluation.candidate, tuple(checks), bound)
+
+
+def choose(report: Report, certified: bool) -> Choice:
+    """The candidate with the highest lower bound among those that pass; the behaviour clone when none does.
+
+    Raises TrainingError when nobody passes and there is no clone to fall back on.
+    """
+    unit = f"{report.currency} per journey"
+    verdicts = tuple(judge(e, certified, unit) for e in report.evaluations if e.candidate != CLONE)
+    passed = [v for v in verdicts if v.passed and v.bound is not None]
+    if passed:
+        best = max(passed, key=lambda v: v.bound or 0.0)
+        method = next(e.gain.method for e in report.evaluations if e.candidate == best.candidate)
+        why = (
+            f"it earns at least {best.bound:.3g} {unit} more than the log ({method}, one-sided, error {report.error:g}"
+        )
+        return Choice(best.candidate, why + " shared by all candidates)", True, verdicts)
+    if all(e.candidate != CLONE for e in report.evaluations):
+        raise TrainingError(f"no candidate beats the log with confidence, and there is no {CLONE} to fall back on")
+    why = "nothing beats the log with confidence: the behaviour clone goes on as the log did, with known probabilities"
+    return Choice(CLONE, why, False, verdicts)
+
+
+def run(
+    run_id: str | None = None, model: str | None = None, force: str | None = None, store: Path = Path("mlruns")
+) -> str:
+    """The `promote` verb: make the winner a version of the registered model `model` (default: the spec's name),
+    under the alias `champion`; returns the version.
+
+    `force` promotes that candidate whatever the gate says, and the version says so for good. Raises StoreError, and
+    TrainingError when the run was not evaluated, its bundles were changed since, or `force` is not one of them.
+    """
+    console, tracking = Console(), Tracking(store)
+    parent = run_id or tracking.latest()
+    report = read(tracking, parent)
+    certified = tracking.record(parent).data.tags.get("certificate") == "passed"
+    choice = choose(report, certified)
+    show(choice, console)
+    champion, why, how = choice.champion, choice.why, "gate" if choice.beats else "fallback"
+    if force is not None:
+        champion, how = force, "forced"
+        why = f"forced by hand; the gate would have chosen {choice.champion}: {choice.why}"
+    winner = _candidate(tracking, parent, champion, report)
+    name = model or Bundle.load(winner.bundle).spec.name
+    version = tracking.register(winner.run_id, name, f"**{champion}**: {why}.\n\n{page(choice)}")
+    facts = {"gate": how, "gate_reason": why}
+    with tracking.reopened(winner.run_id) as run:
+        run.tags(facts | {"champion_of": name, "champion_version": version})
+    with tracking.reopened(parent) as run:
+        run.tags(facts | {"champion": champion})
+        run.text("evaluation/gate.md", page(choice))
+    console.print(
+        f"[bold]{name}@champion[/] is now version {version}: [bold]{champion}[/], because {why}.", highlight=False
+    )
+    console.print(f"next: [bold]nextbest export {name}@champion --out FOLDER[/]", highlight=False)
+    return version
+
+
+def read(tracking: Tracking, parent: str) -> Report:
+    """The evaluation that is kept in a training's run. Raises TrainingError when it has none."""
+    try:
+        file = tracking.artifact(parent, EVALUATION)
+    except TrainingError:
+        raise TrainingError(f"run {parent}: was not evaluated yet; `nextbest evaluate {parent}` does that") from None
+    return Report.from_json(file.read_text("utf-8"))
+
+
+def show(choice: Choice, console: Console) -> None:
+    """Print every candidate's verdict."""
+    rows = [(v.candidate, "yes" if v.passed else "NO", v.why) for v in choice.verdicts]
+    table = drawing.candidates_table(rows, ("candidate", "passes", "why"), "The gate")
+    table.columns[2].justify, table.columns[2].no_wrap = "left", False
+    console.print(table)
+
+
+def page(choice: Choice) -> str:
+    """Every check of every candidate, in Markdown."""
+    lines = [f"# The gate: {choice.champion}", "", choice.why + ".", ""]
+    lines += ["| candidate | check | found | passed |", "|---|---|---|---|"]
+    for verdict in choice.verdicts:
+        for check in verdict.checks:
+            passed = "yes" if check.passed else "**no**"
+            lines.append(f"| {verdict.candidate} | {check.name} | {check.found} | {passed} |")
+    return "\n".join(lines) + "\n"
+
+
+def _harm(name: str, harm: Harm) -> Check:
+    """Contacts have a limit; of the rest a candidate must not do significantly more than the log."""
+    rate, low = harm.rate, harm.excess.lower
+    if rate is None or low is None:
+        return Check(name, harm.excess.note or "not known", False)
+    if name == "contacts":
+        limit = MOST_CONTACTS * harm.logged
+        found = f"{rate:.2f} per customer and week, the log {harm.logged:.2f}, limit {limit:.2f}"
+        return Check(name, found, rate <= limit or low <= 0.0)
+    found = f"{rate:.3g} per customer and week, the log {harm.logged:.3g}; excess at least {low:+.2g}"
+    return Check(name, found, low <= 0.0)
+
+
+def _candidate(tracking: Tracking, parent: str, name: str, report: Report) -> Candidate:
+    """The child that holds this candidate. Raises TrainingError when its bundle is not the one that was evaluated."""
+    children = {child.name: child for child in tracking.candidates(parent)}
+    if name not in children:
+        raise TrainingError(f"run {parent}: found no candidate {name!r}{nearest(name, list(children))}")
+    found = Bundle.load(children[name].bundle).version
+    judged = next((e.version for e in report.evaluations if e.candidate == name), None)
+    if judged is not None and found != judged:
+        raise TrainingError(f"{name}: found bundle {found}, but {judged} was evaluated; run `nextbest evaluate` again")
+    return children[name]

@@ -1,0 +1,279 @@
+"""One log judges policies: support first, then several estimators side by side, then harms.
+
+Journeys of one decision are judged by the one-step estimators (training/ope.py), longer ones by the
+sequential (training/sequential.py). The first estimator of each list is the recommended one: it decides at
+the gate.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.errors import TrainingError
+from engine.policy import Policy
+from engine.records import DAY, HOLD, Floats, Floats32
+from engine.spec import Spec
+from training import ope, sequential
+from training.fitted import Basis, Fitted, FittedEvaluator, Panel
+from training.intervals import Estimate, Ratios, interval, mean_of, refused
+from training.journeys import Journeys
+from training.support import LEAST_ESS, Support, effective_sample_size, support_of, unsupported_mass
+
+ONE_STEP = ("SNDR", "DR", "SNIPS", "IPS", "DM")
+SEQUENTIAL = ("marginal DR", "weighted DR", "DR", "weighted PDIS", "PDIS", "FQE")
+
+MODELS = ("DM", "FQE")
+"""Estimators that are a model's answer: shown as a number, never with an interval."""
+
+LEAST_CUSTOMERS = 20
+"""Fewer customers than this judge nobody."""
+
+MOST_EXTRAPOLATED = 0.15
+"""The largest share of marginal weights that may be negative before marginal DR refuses."""
+
+FOLDS = 5
+ROWS = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """Something of which a policy should not do more, per customer and week: the log's rate and the policy's
+    excess.
+    """
+
+    logged: float
+    excess: Estimate
+
+    @property
+    def rate(self) -> float | None:
+        """The policy's own rate; None where it has no support."""
+        return None if self.excess.value is None else self.logged + self.excess.value
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the log says of one policy.
+
+    values: the policy's own value by each method, the recommended one first. gains: the same minus the
+    logging policy on the same customers. bound: lower bound of the recommended gain at the judge's one-sided
+    error; None without support. harms: "contacts", "withdrawals", "endings", where the spec knows them.
+    holds: share of decisions on which it holds.
+    """
+
+    support: Support
+    values: tuple[Estimate, ...]
+    gains: tuple[Estimate, ...]
+    bound: float | None
+    harms: Mapping[str, Harm]
+    holds: float
+
+    @property
+    def value(self) -> Estimate:
+        return self.values[0]
+
+    @property
+    def gain(self) -> Estimate:
+        return self.gains[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An estimator's ratios, the effective sample size they rest on, and why they must not be read (or "")."""
+
+    method: str
+    ratios: Ratios
+    ess: float
+    why_not: str = ""
+
+
+class Judge:
+    """Judges policies on journeys that none of them has learned from.
+
+    `behaviour`: a clone of the logging policy, whose probabilities stand in for propensities that the log
+    lacks; every estimate says so. `error`: chance that `bound` is above the truth. Raises TrainingError when
+    propensities are missing and there is no clone, or when there are fewer than LEAST_CUSTOMERS.
+    """
+
+    def __init__(
+        self, spec: Spec, test: Journeys, behaviour: Policy | None, seed: int = 0, error: float = 0.025
+    ) -> None:
+        self._spec, self._test, self._seed, self._error = spec, test, seed, error
+        self.customers = len(test.customer_ids)
+        if self.customers < LEAST_CUSTOMERS:
+            raise TrainingError(f"found {self.customers} customers to judge by, expected at least {LEAST_CUSTOMERS}")
+        self._propensity, self.estimated = _propensities(test, behaviour)
+        self._panel = _panel(spec, test)
+        self._reward, self._discount = self._pad(test.reward), self._pad(self._panel.discount)
+        self._logged = mean_of((self._discount * self._reward).sum(axis=1))
+        fold = np.random.default_rng(seed).permutation(self.customers) % FOLDS
+        self._fitted = FittedEvaluator(self._panel, Basis.of(test.observation, self._panel.attributes), fold)
+        self._harms = _harms(spec, test)
+        self._weeks = _weeks(test)
+
+    @property
+    def one_step(self) -> bool:
+        """Is every journey a single decision?"""
+        return self._panel.longest == 1
+
+    def logged(self) -> Estimate:
+        """What the logging policy earned on these customers, with its interval."""
+        low, high = interval(self._logged, self._rng())
+        return Estimate(self._logged.value(), low, high, float(self.customers), "mean of the log")
+
+    def judge(self, policy: Policy) -> Judged:
+        """Everything the log says about a policy, from its probabilities at the logged decisions."""
+        chances = _probabilities(policy, self._test)
+        ratio = chances[np.arange(len(self._test)), self._test.action].astype(np.float64) / self._propensity
+        rho = sequential.cumulative_weights(self._pad(ratio, np.nan))
+        support = support_of(self._pad(ratio, np.nan), rho, unsupported_mass(chances, self._test.action))
+        fitted = self._fitted.fit(chances)
+        weight = ratio if self.one_step else fitted.w
+        answers = self._one_step(ratio, fitted) if self.one_step else self._journeys(rho, fitted)
+        gains = tuple(self._estimate(a, support, a.ratios.minus(self._logged)) for a in answers)
+        first = answers[0]
+        bound = None
+        if gains[0].supported:
+            bound = interval(first.ratios.minus(self._logged), self._rng(), 1 - 2 * self._error)[0]
+        return Judged(
+            support=support,
+            values=tuple(self._estimate(a, support, a.ratios) for a in answers),
+            gains=gains,
+            bound=bound,
+            harms={name: self._harm(happened, weight, first, support) for name, happened in self._harms.items()},
+            holds=float(chances[:, HOLD].mean()),
+        )
+
+    def _one_step(self, w: Floats, fitted: Fitted) -> list[_Answer]:
+        r, q, v = self._test.reward, fitted.q, fitted.v
+        ess = float(effective_sample_size(w))
+        why = _too_few(ess)
+        found = (
+            ope.self_normalised_doubly_robust(r, w, q, v),
+            ope.doubly_robust(r, w, q, v),
+            ope.snips(r, w),
+            ope.ips(r, w),
+            ope.direct_method(v),
+        )
+        return [
+            _Answer(name, ratios, ess, "" if name in MODELS else why)
+            for name, ratios in zip(ONE_STEP, found, strict=True)
+        ]
+
+    def _journeys(self, rho: Floats, fitted: Fitted) -> list[_Answer]:
+        r, d = self._reward, self._discount
+        q, v, w = (self._pad(x) for x in (fitted.q, fitted.v, fitted.w))
+        marginal = float(effective_sample_size(fitted.w)) * self.customers / len(self._test)
+        whole = float(effective_sample_size(rho).min())
+        found = (
+            sequential.marginal_doubly_robust(r, d, w, q, v),
+            sequential.weighted_doubly_robust(r, d, rho, q, v),
+            sequential.doubly_robust(r, d, rho, q, v),
+            sequential.weighted_pdis(r, d, rho),
+            sequential.pdis(r, d, rho),
+            sequential.direct_method(v),
+        )
+        balanced = _Answer(SEQUENTIAL[0], found[0], marginal, _too_few(marginal) or _too_far(fitted.extrapolated))
+        return [
+            balanced,
+            *(_Answer(n, x, whole, _too_few(whole)) for n, x in zip(SEQUENTIAL[1:-1], found[1:-1], strict=True)),
+            _Answer(SEQUENTIAL[-1], found[-1], marginal),
+        ]
+
+    def _estimate(self, answer: _Answer, support: Support, ratios: Ratios) -> Estimate:
+        """One answer as an estimate of these ratios, or as a refusal."""
+        why = support.objection() or answer.why_not
+        if why:
+            return refused(answer.method, answer.ess, why)
+        notes = [support.caveat(), "estimated propensities" if self.estimated else ""]
+        if answer.method in MODELS:
+            note = "; ".join(n for n in ("a model's answer: no interval", *notes) if n)
+            return Estimate(ratios.value(), None, None, answer.ess, answer.method, note=note)
+        low, high = interval(ratios, self._rng())
+        return Estimate(ratios.value(), low, high, answer.ess, answer.method, note="; ".join(n for n in notes if n))
+
+    def _harm(self, happened: Floats, weight: Floats, first: _Answer, support: Support) -> Harm:
+        """State-marginalised weights applied to what happened, per customer and week."""
+        counted = mean_of(self._pad(happened).sum(axis=1) / self._weeks)
+        weighted = mean_of(self._pad(weight * happened).sum(axis=1) / self._weeks)
+        answer = _Answer("marginal weights", weighted, first.ess, first.why_not)
+        return Harm(counted.value(), self._estimate(answer, support, weighted.minus(counted)))
+
+    def _pad(self, values: Floats, fill: float = 0.0) -> Floats:
+        return sequential.pad(values, self._test.customer, self._test.step, fill)
+
+    def _rng(self) -> np.random.Generator:
+        """The same for every estimate: policies are compared on the same resamples."""
+        return np.random.default_rng(self._seed)
+
+
+def _too_few(ess: float) -> str:
+    if ess >= LEAST_ESS:
+        return ""
+    return f"effective sample size {ess:.1f} customers, needed at least {LEAST_ESS:.0f}"
+
+
+def _too_far(extrapolated: float) -> str:
+    if extrapolated <= MOST_EXTRAPOLATED:
+        return ""
+    return f"{extrapolated:.0%} of its weight is negative: the log has nobody who was treated like that"
+
+
+def _propensities(test: Journeys, behaviour: Policy | None) -> tuple[Floats, bool]:
+    """The logged propensities [N], the clone's where there is none; and whether any is estimated."""
+    missing = np.isnan(test.propensity)
+    if not missing.any():
+        return test.propensity, False
+    if behaviour is None:
+        raise TrainingError(
+            f"{missing.mean():.0%} of the decisions have no propensity, and there is no behaviour clone to estimate it"
+        )
+    guessed = _probabilities(behaviour, test)[np.arange(len(test)), test.action].astype(np.float64)
+    return np.where(missing, np.maximum(guessed, 1e-6), test.propensity), True
+
+
+def _probabilities(policy: Policy, test: Journeys) -> Floats32:
+    blocks = [slice(i, i + ROWS) for i in range(0, len(test), ROWS)]
+    return np.concatenate([policy.probabilities(test.observation[b], test.mask[b]) for b in blocks])
+
+
+def _panel(spec: Spec, test: Journeys) -> Panel:
+    first = test.decided_at[test.step == 0]
+    gamma = test.discount_per_day
+    elapsed = (test.decided_at - first[test.customer]) / DAY
+    ahead = (_planned_end(test, first)[test.customer] - test.decided_at) / DAY
+    worth = ahead if gamma == 1 else (1 - gamma**ahead) / (1 - gamma)
+    return Panel(
+        customer=test.customer,
+        step=test.step,
+        action=test.action,
+        reward=test.reward,
+        discount=gamma**elapsed,
+        left=worth / max(float(worth.max()), 1e-9),
+        observation=test.observation,
+        attributes=spec.attributes.encode(spec.catalogue),
+    )
+
+
+def _planned_end(test: Journeys, first: Floats) -> Floats:
+    """When each journey would have ended [J]. One that was ended by its customer is given the usual length."""
+    last = np.append(test.customer[1:] != test.customer[:-1], True)
+    end, cut = test.until[last], test.ended[last]
+    usual = float(np.median((end - first)[~cut])) if (~cut).any() else float((end - first).max())
+    return np.asarray(np.where(cut, np.maximum(end, first + usual), end), np.float64)
+
+
+def _harms(spec: Spec, test: Journeys) -> dict[str, Floats]:
+    """What to do no more of than the log, per decision [N]."""
+    counted = {
+        "withdrawals": [i for i, kind in enumerate(spec.kinds) if kind.consent == "withdrawn"],
+        "endings": [i for i, kind in enumerate(spec.kinds) if kind.ends_journey],
+    }
+    found = {"contacts": (test.action != HOLD).astype(np.float64)}
+    return found | {name: test.counts[:, kinds].sum(axis=1) for name, kinds in counted.items() if kinds}
+
+
+def _weeks(test: Journeys) -> float:
+    """Weeks that a customer was observed, on average."""
+    seen = np.bincount(test.customer, weights=test.until - test.decided_at, minlength=len(test.customer_ids))
+    return max(float(seen.mean()) / (7 * DAY), 1e-9)

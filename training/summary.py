@@ -1,0 +1,187 @@
+"""How an evaluation is told: a table for the terminal, metrics, a plot and a page for MLflow."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+
+from training import report as drawing
+from training.evaluation import EVALUATION, Evaluation, Report
+from training.intervals import Estimate
+from training.tracking import Tracking
+
+SHOWN = 5
+"""Methods that are drawn side by side; all of them are in the page."""
+
+EXPLAINED = {
+    "value": "off-policy estimate of a journey's value by the recommended estimator, held-out customers",
+    "value_lower": "lower end of its 95 % interval",
+    "value_upper": "upper end of its 95 % interval",
+    "gain": "value minus that of the logging policy, on the same customers (paired)",
+    "gain_lower": "lower end of its 95 % interval",
+    "gain_upper": "upper end of its 95 % interval",
+    "gain_bound": "lower bound of the gain that the gate looks at (error shared by all candidates)",
+    "ess": "effective sample size behind the recommended estimate, in customers",
+    "ess_journeys": "effective sample size of whole-journey importance weights, in customers",
+    "supported_decisions": "decisions into the journey that importance weights can follow",
+    "unsupported": "share of its choices that the log never took",
+    "environment_held_out": "value in the learned environment along held-out journeys (a model's answer)",
+    "true_value": "value by simulation of the known world",
+    "true_value_error": "its standard error",
+    "true_gain": "true value minus that of the logging policy, same customers, same luck",
+    "true_gain_error": "its standard error",
+    "holds": "share of the logged decisions on which it holds",
+    "contacts_per_week": "contacts per customer and week, by marginal weights",
+}
+
+
+def show(report: Report, console: Console) -> None:
+    """Print the candidates side by side."""
+    known = any(e.truth for e in report.evaluations)
+    modelled = any(e.environment for e in report.evaluations)
+    columns = ["candidate", "value [95 %]", "gain over the log [95 %]", "ESS"]
+    columns += ["environment"] if modelled else []
+    columns += ["true value", "true gain"] if known else []
+    columns += ["contacts/week"]
+    title = (
+        f"Off-policy estimates ({report.currency} per journey, by {report.evaluations[0].value.method}), "
+        f"{report.customers:,} held-out customers, {report.decisions:,} decisions"
+    )
+    rows = [["the log itself", _span(report.logged), "", _count(report.logged.ess)]]
+    rows[0] += [""] * (len(columns) - len(rows[0]))
+    rows += [_row(e, modelled, known) for e in report.evaluations]
+    console.print(drawing.candidates_table(rows, columns, title))
+    for note in _notes(report):
+        console.print(f"[dim]{note}[/]", highlight=False)
+
+
+def keep(report: Report, tracking: Tracking, parent: str, children: Mapping[str, str]) -> None:
+    """Write the evaluation into the training's MLflow run (`parent`) and each candidate's (name → run id)."""
+    rows = [row for e in report.evaluations for row in _drawn(e)]
+    with tracking.reopened(parent) as run:
+        run.text(EVALUATION, report.to_json())
+        run.text("evaluation/evaluation.md", page(report))
+        if rows:
+            run.plot("estimates", drawing.estimates(rows, report.currency, report.logged.value))
+    for evaluation in report.evaluations:
+        numbers = metrics(evaluation)
+        with tracking.reopened(children[evaluation.candidate]) as run:
+            run.metrics(numbers, {name: EXPLAINED[name] for name in numbers})
+            run.tags({"supported": "yes" if evaluation.value.supported else "no"})
+
+
+def metrics(evaluation: Evaluation) -> dict[str, float]:
+    """The numbers of a candidate that exist; what has no support has no number."""
+    value, gain, truth = evaluation.value, evaluation.gain, evaluation.truth
+    contacts = evaluation.harms.get("contacts")
+    support = evaluation.support
+    found: dict[str, float | None] = {
+        "value": value.value,
+        "value_lower": value.lower,
+        "value_upper": value.upper,
+        "gain": gain.value,
+        "gain_lower": gain.lower,
+        "gain_upper": gain.upper,
+        "gain_bound": evaluation.bound,
+        "ess": value.ess,
+        "ess_journeys": support["ess"],
+        "supported_decisions": support["decisions"],
+        "unsupported": support["unsupported"],
+        "environment_held_out": evaluation.environment.value if evaluation.environment else None,
+        "true_value": truth.value if truth else None,
+        "true_value_error": truth.value_error if truth else None,
+        "true_gain": truth.gain if truth else None,
+        "true_gain_error": truth.gain_error if truth else None,
+        "holds": evaluation.holds,
+        "contacts_per_week": contacts.rate if contacts else None,
+    }
+    return {name: number for name, number in found.items() if number is not None}
+
+
+def page(report: Report) -> str:
+    """Every estimate of every candidate, in Markdown."""
+    unit = f"{report.currency} per journey"
+    lines = [
+        f"# Off-policy evaluation ({unit})",
+        "",
+        f"{report.customers:,} held-out customers, {report.decisions:,} decisions. "
+        f"The log itself: {_span(report.logged)}.",
+        *(f"- {note}" for note in _notes(report)),
+    ]
+    for e in report.evaluations:
+        lines += ["", f"## {e.candidate} ({e.version})", "", "| method | value | gain over the log | ESS | note |"]
+        lines += ["|---|---|---|---|---|"]
+        for value, gain in zip(e.values, e.gains, strict=True):
+            lines.append(f"| {value.method} | {_span(value)} | {_span(gain)} | {_count(value.ess)} | {value.note} |")
+        if e.environment:
+            lines.append(f"| environment | {_span(e.environment)} | | | {e.environment.note} |")
+        if e.truth:
+            lines.append(f"| truth | {_truth(e.truth.value, e.truth.value_error)} | {_gain(e)} | | simulated |")
+        lines += ["", "| per customer and week | log | candidate | difference |", "|---|---|---|---|"]
+        for name, harm in e.harms.items():
+            rate = "?" if harm.rate is None else f"{harm.rate:.3g}"
+            lines.append(f"| {name} | {harm.logged:.3g} | {rate} | {_span(harm.excess)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _row(e: Evaluation, modelled: bool, known: bool) -> list[str]:
+    row = [e.candidate, _span(e.value), _span(e.gain), _count(e.value.ess)]
+    row += [_span(e.environment) if e.environment else ""] if modelled else []
+    if known:
+        row += [_truth(e.truth.value, e.truth.value_error), _gain(e)] if e.truth else ["", ""]
+    contacts = e.harms.get("contacts")
+    return [*row, f"{contacts.rate:.2f}" if contacts and contacts.rate is not None else "?"]
+
+
+def _notes(report: Report) -> Sequence[str]:
+    """What a reader must know, each thing once."""
+    notes: dict[str, list[str]] = {}
+    for e in report.evaluations:
+        if e.value.note:
+            notes.setdefault(e.value.note, []).append(e.candidate)
+    found = [f"{', '.join(names)}: {note}." for note, names in notes.items()]
+    if report.evaluations and report.evaluations[0].value.method == "marginal DR":
+        found.append(
+            "Marginal DR rests on weights and a value model that are linear in the observation crossed with the "
+            "actions' attributes; whole-journey weights, which assume nothing, could follow "
+            + ", ".join(f"{e.candidate} {e.support['decisions']:.0f}" for e in report.evaluations)
+            + " decisions."
+        )
+    if any(e.environment for e in report.evaluations):
+        found.append("The environment's value is a model's answer, without an interval of the value.")
+    return found
+
+
+def _drawn(e: Evaluation) -> list[drawing.Row]:
+    true = e.truth.value if e.truth else None
+    shown = [v for v in (*e.values, *((e.environment,) if e.environment else ())) if v.value is not None]
+    preferred = [v for v in shown if v.method not in ("PDIS", "DR", "IPS")] if len(shown) > SHOWN else shown
+    return [_drawing_row(e.candidate, v, true) for v in preferred[:SHOWN]]
+
+
+def _drawing_row(candidate: str, v: Estimate, true: float | None) -> drawing.Row:
+    assert v.value is not None
+    low = v.value if v.lower is None else v.lower
+    high = v.value if v.upper is None else v.upper
+    return drawing.Row(candidate, v.method, v.value, low, high, true)
+
+
+def _span(e: Estimate) -> str:
+    if e.value is None:
+        return "no support"
+    if e.lower is None or e.upper is None:
+        return f"{e.value:.4g}"
+    return f"{e.value:.4g} [{e.lower:.4g}, {e.upper:.4g}]"
+
+
+def _truth(value: float, error: float) -> str:
+    return f"{value:.4g} ± {1.96 * error:.2g}"
+
+
+def _gain(e: Evaluation) -> str:
+    if e.truth is None or e.truth.gain is None or e.truth.gain_error is None:
+        return ""
+    return f"{e.truth.gain:+.3g} ± {1.96 * e.truth.gain_error:.2g}"
+
+
+def _count(ess: float) -> str:
+    return f"{ess:,.0f}"
