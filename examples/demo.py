@@ -3,24 +3,33 @@
 python -m examples.demo [retail | complete-journey | open-bandit]
 """
 
+import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from itertools import count
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
 from rich.panel import Panel
+from rich.progress import track as progress
 from rich.rule import Rule
+from rich.table import Table
 
 from engine.bundle import Bundle
 from engine.errors import NextBestError
 from engine.records import Floats
 from examples.live import live, replayed
 
+if TYPE_CHECKING:
+    from training.evaluation import Report
+
 RUNS = Path("runs")
+BRING_YOUR_OWN = ("[bold]docs/bring-your-own-data.md[/bold]", "  your own log, with the same verbs")
 CUSTOMERS, DAYS = 4000, 28
 LIVE_CUSTOMERS, LIVE_SEED = 600, 900
 REPLAYED_CUSTOMERS = 200
@@ -51,7 +60,8 @@ def retail() -> None:
     )
     console.print(f"Realised lift: [bold]{gain:+.2f} EUR[/bold] per customer, 95 % interval {low:+.2f} to {high:+.2f}.")
     _tell_service(lived.latency, lived.skew)
-    _next(folder)
+    shopper = '{"loyalty": "new", "device": "app", "weather": "sun", "availability": "plenty", "basket_value": 40}'
+    _next(folder, shopper)
 
 
 def complete_journey() -> None:
@@ -74,15 +84,70 @@ def complete_journey() -> None:
     console.print(f"{len(latency):,} decisions asked with Decide, {events:,} logged events told with Track.")
     console.print("Nobody knows how these households would have answered: there is no true value to print.")
     _tell_service(latency, skew)
-    _next(folder)
+    _next(folder, json.dumps({"starts": "a"}))
+
+
+def open_bandit() -> None:
+    """Two policies of a fashion shop, each estimated from the other's log, beside what that other log says."""
+    from examples.open_bandit.convert import convert
+
+    folder = _fresh("open-bandit")
+    _chapter("Logs", "A random policy and a learning one (Bernoulli TS) chose items, in three campaigns; 10,000 each.")
+    logs = convert(folder)
+    campaigns = sorted({campaign for campaign, _ in logs})
+    _chapter("Train", "What did each policy do? A behaviour clone of every log becomes a bundle.")
+    clones = {
+        key: _clone(log, f"open-bandit-{key[0]}-{key[1]}") for key, log in progress(logs.items(), "cloning policies")
+    }
+    console.print(f"{len(clones)} logs read, checked and cloned; each training's report is in {folder}/*/*/train.txt.")
+    _chapter("Evaluate", "Each policy is estimated from the log of the other. The truth is what its own log says.")
+    table = Table("campaign", "policy", "from the log of", "clicks per 1,000 [95 %]", "ESS", "truth", "that log's own")
+    for campaign in campaigns:
+        for policy, other in (("bts", "random"), ("random", "bts")):
+            report = _estimate(clones[campaign, policy], logs[campaign, other], logs[campaign, policy])
+            table.add_row(campaign, policy, other, *_clicks(report))
+    console.print(table)
+    console.print(
+        "Each log holds 38 to 69 clicks, so the truth itself is uncertain by about 15 %. Where the log of one policy "
+        "cannot tell about the other, there is no number: an estimate without support is worse than none."
+    )
+    _end(f"Logs: {folder}/      Runs, plots and models: mlruns/", ["make ui", *BRING_YOUR_OWN])
+
+
+def _clone(log: Path, experiment: str) -> Path:
+    """The bundle of the behaviour clone of a log; what training says goes to a file beside the log."""
+    from training.candidates import CLONE
+    from training.tracking import Tracking
+    from training.train import run as train
+
+    with (log / "train.txt").open("w") as said, redirect_stdout(said):
+        run = train(log / "nextbest.toml", str(log), experiment, steps=10_000, allow_uncertified=True)
+    return next(child.bundle for child in Tracking().candidates(run) if child.name == CLONE)
+
+
+def _estimate(bundle: Path, log: Path, truth: Path) -> "Report":
+    from training.evaluate import run as evaluate
+
+    with (log / "evaluate.txt").open("w") as said, redirect_stdout(said):
+        return evaluate(candidates=[bundle], log=str(log), truth=str(truth))
+
+
+def _clicks(report: "Report") -> tuple[str, str, str, str]:
+    """Estimate with interval, effective sample size, truth with its standard error, the log's own rate."""
+    (found,) = report.evaluations
+    best = found.values[0]
+    said = "no support"
+    if best.value is not None and best.lower is not None and best.upper is not None:
+        said = f"{1e3 * best.value:.1f} [{1e3 * best.lower:.1f}, {1e3 * best.upper:.1f}]"
+    truth = f"{1e3 * found.truth.value:.1f} ± {1e3 * found.truth.value_error:.1f}" if found.truth else "?"
+    return said, f"{best.ess:,.0f}", truth, f"{1e3 * (report.logged.value or 0.0):.1f}"
 
 
 def _learn(spec: Path, log: str, name: str, folder: Path) -> Path:
     """Check, train, evaluate, promote, export: from a log to the champion's bundle."""
     from training.evaluate import run as evaluate
-    from training.gate import run as promote
-
     from training.export import run as export
+    from training.gate import run as promote
     from training.logs import run as check
     from training.train import run as train
 
@@ -128,21 +193,31 @@ def _chapter(title: str, what: str) -> None:
     console.print(f"[dim]{what}[/dim]")
 
 
-def _next(folder: Path) -> None:
-    lines = [
-        f"Log, store and champion: {folder}/      Runs, plots and models: mlruns/",
-        "",
-        "make ui                                                compare the candidates in MLflow",
-        f"nextbest serve {folder}/champion --store {folder}/live.db    answer over gRPC",
-        "nextbest decide CUSTOMER --context '{...}' --explain    ask it, from another terminal",
-        "docs/bring-your-own-data.md                            your own log, with the same verbs",
+def _next(folder: Path, context: str) -> None:
+    todo = [
+        "[bold]make ui[/bold]",
+        "  compare the candidates in MLflow: estimates, calibration, learning curves, what each one sends",
+        f"[bold]nextbest serve {folder}/champion --store {folder}/new.db[/bold]",
+        "  answer over gRPC",
+        f"[bold]nextbest decide somebody --explain --context '{context}'[/bold]",
+        "  ask it, from another terminal",
+        *BRING_YOUR_OWN,
     ]
+    _end(f"Log, store and champion: {folder}/      Runs, plots and models: mlruns/", todo)
+
+
+def _end(where: str, todo: Sequence[str]) -> None:
     console.print()
-    console.print(Panel("\n".join(lines), title="Where everything is, and what to type next", title_align="left"))
-    console.print("[dim]nextbest is in .venv/bin (or: . .venv/bin/activate).[/dim]")
+    text = "\n".join([where, "", *todo])
+    console.print(Panel(text, title="Where everything is, and what to type next", title_align="left"))
+    console.print("[dim]nextbest is in .venv/bin; `. .venv/bin/activate` puts it on your PATH.[/dim]")
 
 
-DEMOS: dict[str, Callable[[], None]] = {"retail": retail, "complete-journey": complete_journey}
+DEMOS: dict[str, Callable[[], None]] = {
+    "retail": retail,
+    "complete-journey": complete_journey,
+    "open-bandit": open_bandit,
+}
 
 
 def main(argv: list[str]) -> int:
