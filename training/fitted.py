@@ -19,8 +19,10 @@ CLIP = 5.0
 DIRECTIONS = 6
 """Principal directions of the observation that are crossed with the attributes."""
 
-RIDGE = 0.3
-"""Ridge per decision, in units of a standardised column. See training/README.md for how it was chosen."""
+RIDGE = 1.35
+"""Ridge per decision, in units of a standardised column, where there are as many columns as decisions; it shrinks with
+the root of their ratio. Chosen in the retail world, see training/README.md.
+"""
 
 BLOCK = 8_192
 """Decisions whose features are made at once."""
@@ -152,8 +154,9 @@ class FittedEvaluator:
     the policy leaves the log's support.
     """
 
-    def __init__(self, panel: Panel, basis: Basis, fold: Ints, ridge: float = RIDGE) -> None:
-        """fold: Ints [J], each customer's fold, 0..; at least two folds."""
+    def __init__(self, panel: Panel, basis: Basis, fold: Ints, ridge: float | None = None) -> None:
+        """fold: Ints [J], each customer's fold, 0..; at least two folds. ridge: see RIDGE; None = by the rule."""
+        ridge = RIDGE * np.sqrt(basis.size / len(panel)) if ridge is None else ridge
         self.panel, self.basis = panel, basis
         self._fold = fold[panel.customer]
         self._x, self._crossed = basis.state(panel.observation, panel.left)

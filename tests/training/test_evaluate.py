@@ -1,0 +1,225 @@
+"""Judge and evaluate on a small simulated log whose logging policy is known, and on a log of single decisions."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from engine.errors import TrainingError
+from engine.policy import Policy
+from engine.records import Bools, Floats32
+from engine.spec import Spec
+from envs.simulate import by_policy, simulate, write_log
+from envs.worlds import World, world
+from tests.training.small_log import SPEC, START, write
+from training import evaluate as verb
+from training import export, summary
+from training.candidates import CLONE
+from training.evaluation import Report
+from training.journeys import Journeys
+from training.judge import MODELS, ONE_STEP, Judge
+from training.logs import read_log
+from training.network import Shape, TwoTower
+from training.oracle import LogOracle, WorldOracle, world_of
+
+PLACE: World = world("retail")
+
+
+class Uniform:
+    """Any eligible action, each as likely."""
+
+    version = "uniform"
+
+    def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
+        return (mask / mask.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+class Mixed:
+    """Mostly the shop's own policy, a little uniform: importance weights can follow it."""
+
+    version = "mixed"
+
+    def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
+        own = PLACE.logging_policy().probabilities(observation, mask)
+        return (0.95 * own + 0.05 * Uniform().probabilities(observation, mask)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated log of 150 customers and a week."""
+    replay = PLACE.replay(150, 7, seed=11)
+    policy = PLACE.logging_policy()
+    log = simulate(PLACE, replay, by_policy(policy, 150, 11), PLACE.spec, 11)
+    place = tmp_path_factory.mktemp("simulated") / "log"
+    write_log(place, PLACE, log, policy.version, 11)
+    return place
+
+
+@pytest.fixture(scope="module")
+def journeys(folder: Path) -> Journeys:
+    return Journeys.of(PLACE.spec, read_log(PLACE.spec, str(folder)))
+
+
+def test_the_logging_policy_gains_nothing_and_has_full_support(journeys: Journeys) -> None:
+    judge = Judge(PLACE.spec, journeys, None)
+    judged = judge.judge(PLACE.logging_policy())
+    assert judged.support.ess.min() == pytest.approx(150, rel=1e-3)
+    assert judged.support.caveat() == ""
+    by_method = {gain.method: gain for gain in judged.gains}
+    assert by_method["PDIS"].value == pytest.approx(0.0, abs=1e-3)
+    assert judged.gain.lower is not None
+    assert judged.gain.upper is not None
+    assert judged.gain.lower <= 0.0 <= judged.gain.upper
+    assert judge.logged().value == pytest.approx(float(journeys.returns().mean()))
+
+
+def test_models_never_claim_an_interval(journeys: Journeys) -> None:
+    judged = Judge(PLACE.spec, journeys, None).judge(Mixed())
+    for estimate in (*judged.values, *judged.gains):
+        assert estimate.value is not None
+        assert (estimate.lower is None) == (estimate.method in MODELS)
+
+
+def test_a_policy_that_nobody_matches_is_refused(journeys: Journeys) -> None:
+    judged = Judge(PLACE.spec, journeys, None).judge(Uniform())
+    assert judged.support.decisions < 7
+    assert judged.bound is None
+    for estimate in judged.values:
+        assert estimate.supported == (estimate.method in MODELS) or "actions" in estimate.note
+        assert estimate.supported or (estimate.value, estimate.lower, estimate.upper) == (None, None, None)
+    assert judged.harms["contacts"].rate is None
+
+
+def test_missing_propensities_are_estimated_and_flagged(journeys: Journeys) -> None:
+    bare = replace(journeys, propensity=np.full(len(journeys), np.nan))
+    with pytest.raises(TrainingError, match="100% of the decisions have no propensity"):
+        Judge(PLACE.spec, bare, None)
+    judge = Judge(PLACE.spec, bare, PLACE.logging_policy())
+    known = Judge(PLACE.spec, journeys, None).judge(Mixed())
+    found = judge.judge(Mixed())
+    assert judge.estimated
+    assert "estimated propensities" in found.value.note
+    assert found.value.value == pytest.approx(known.value.value, rel=1e-3)
+
+
+def test_too_few_customers_judge_nobody(journeys: Journeys) -> None:
+    with pytest.raises(TrainingError, match="found 5 customers to judge by"):
+        Judge(PLACE.spec, journeys.take(np.arange(5)), None)
+
+
+def test_evaluate_shows_the_truth_beside_the_estimate(journeys: Journeys) -> None:
+    oracle = WorldOracle(PLACE, 7, customers=60)
+    policies: dict[str, Policy] = {CLONE: PLACE.logging_policy(), "mixed": Mixed(), "uniform": Uniform()}
+    found = verb.evaluate(policies, verb.Setting(PLACE.spec, journeys, oracle=oracle, model=None))
+    assert [e.candidate for e in found.evaluations] == list(policies)
+    own = found.evaluations[0].truth
+    assert own is not None
+    assert (own.gain, own.gain_error) == (0.0, 0.0)
+    assert own.value_error > 0.0
+    assert Report.from_json(found.to_json()) == found
+    console = Console(width=160, record=True, quiet=False, file=None, force_terminal=False)
+    with console.capture() as shown:
+        summary.show(found, console)
+    assert "no support" in shown.get()
+    assert "true value" in shown.get()
+    assert "| marginal DR |" in summary.page(found)
+    numbers = summary.metrics(found.evaluations[2])
+    assert "value" not in numbers
+    assert set(numbers) <= set(summary.EXPLAINED)
+
+
+def test_only_a_simulated_log_with_its_own_spec_has_an_oracle(folder: Path, tmp_path: Path) -> None:
+    assert world_of(str(folder), PLACE.spec) is not None
+    assert world_of(str(folder), SPEC) is None
+    assert world_of(str(tmp_path), PLACE.spec) is None
+
+
+def single_decisions(folder: Path, seed: int, send: float) -> Path:
+    """400 customers with one decision each: mail tips with chance `send`, else hold; tips bring orders."""
+    rng = np.random.default_rng(seed)
+    sent = rng.random(400) < send
+    names = [f"k{i}" for i in range(400)]
+    ordered = rng.random(400) < np.where(sent, 0.5, 0.3)
+    decided = pd.DataFrame(
+        {
+            "decision_id": [f"d{i}" for i in range(400)],
+            "customer_id": names,
+            "decided_at": START + pd.Timedelta(hours=9),
+            "channel": ["email" if s else None for s in sent],
+            "content": ["tips" if s else None for s in sent],
+            "timing": ["now" if s else None for s in sent],
+            "propensity": np.where(sent, send, 1 - send),
+            "online": rng.random(400) < 0.5,
+            "loyalty": rng.choice(["new", "loyal"], 400),
+        }
+    )
+    happened = pd.DataFrame(
+        {
+            "customer_id": np.array(names)[ordered],
+            "occurred_at": START + pd.Timedelta(hours=20),
+            "kind": "order",
+            "value": 10.0,
+        }
+    )
+    return write({"decisions": decided, "events": happened}, folder)
+
+
+class Sends:
+    """Mails tips with a fixed chance."""
+
+    version = "sends"
+
+    def __init__(self, spec: Spec, chance: float) -> None:
+        self._row, self._chance = spec.catalogue.row("email", "tips", "now"), chance
+
+    def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
+        found = np.zeros(mask.shape, np.float32)
+        found[:, self._row], found[:, 0] = self._chance, 1 - self._chance
+        return found
+
+
+def test_single_decisions_use_one_step_estimators(tmp_path: Path) -> None:
+    journeys = Journeys.of(SPEC, read_log(SPEC, str(single_decisions(tmp_path, 1, 0.4))))
+    judged = Judge(SPEC, journeys, None).judge(Sends(SPEC, 0.8))
+    assert tuple(v.method for v in judged.values) == ONE_STEP
+    truth = 3.0 * (0.8 * 0.5 + 0.2 * 0.3) - 0.8 * 0.01
+    for value in judged.values[:-1]:
+        assert value.lower is not None
+        assert value.upper is not None
+        assert value.lower <= truth <= value.upper
+    w = np.where(journeys.action != 0, 0.8 / 0.4, 0.2 / 0.6)
+    snips = next(v for v in judged.values if v.method == "SNIPS")
+    assert snips.value == pytest.approx(float((w * journeys.reward).sum() / w.sum()))
+
+
+def test_an_oracle_from_a_log_speaks_of_its_own_policy_only(tmp_path: Path) -> None:
+    journeys = Journeys.of(SPEC, read_log(SPEC, str(single_decisions(tmp_path, 2, 0.8))))
+    oracle = LogOracle(journeys, "one")
+    truth = oracle.truth("one", Sends(SPEC, 0.8))
+    assert truth is not None
+    assert truth.value == pytest.approx(float(journeys.returns().mean()))
+    assert oracle.truth("two", Sends(SPEC, 0.8)) is None
+
+
+def test_bundles_on_another_log_through_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = TwoTower(Shape(SPEC.encoder.size, SPEC.attributes.size, embedding=4, hidden=8), epsilon=0.3)
+    export.export_bundle(network, SPEC, {"name": "mine"}, tmp_path / "bundle")
+    log, truth = single_decisions(tmp_path / "log", 3, 0.4), single_decisions(tmp_path / "truth", 4, 0.8)
+    found = verb.run(candidates=[tmp_path / "bundle"], log=str(log), truth=str(truth))
+    assert found.evaluations[0].truth is not None
+    assert "mine" in capsys.readouterr().out
+    with pytest.raises(TrainingError, match="expected the log to evaluate them on"):
+        verb.run(candidates=[tmp_path / "bundle"])
+
+
+def test_the_report_is_plain_json(journeys: Journeys) -> None:
+    found = verb.evaluate({"uniform": Uniform()}, verb.Setting(PLACE.spec, journeys))
+
+    def no_constant(name: str) -> float:
+        raise AssertionError(name)
+
+    json.loads(found.to_json(), parse_constant=no_constant)

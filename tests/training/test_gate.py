@@ -1,0 +1,163 @@
+"""The gate on evaluations made by hand, and `promote` on a real MLflow store."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from engine.bundle import Bundle
+from engine.errors import TrainingError
+from tests.training.small_log import SPEC
+from training import export, gate
+from training.candidates import CLONE
+from training.evaluation import EVALUATION, Evaluation, Report, Truth
+from training.intervals import Estimate, refused
+from training.judge import Harm
+from training.network import Shape, TwoTower
+from training.tracking import BUNDLE, Tracking
+
+
+def estimate(value: float, reach: float = 1.0, method: str = "marginal DR") -> Estimate:
+    return Estimate(value, value - reach, value + reach, 200.0, method)
+
+
+def evaluation(
+    name: str, bound: float | None, harms: Mapping[str, Harm] | None = None, version: str = "v"
+) -> Evaluation:
+    """A candidate whose gain has this lower bound; None = without support."""
+    gain = refused("marginal DR", 3.0, "effective sample size 3.0") if bound is None else estimate(bound + 1.0)
+    value = refused("marginal DR", 3.0, "effective sample size 3.0") if bound is None else estimate(bound + 11.0)
+    support = {"unsupported": 0.0, "ess": 50.0, "decisions": 4.0, "largest": 3.0, "mean": 1.0}
+    return Evaluation(name, version, support, (value,), (gain,), bound, harms or {}, 0.7)
+
+
+def report(*evaluations: Evaluation) -> Report:
+    return Report("EUR", 100, 2_000, estimate(10.0), evaluations, estimated=False)
+
+
+def harm(logged: float, excess: float, reach: float) -> Harm:
+    return Harm(logged, estimate(excess, reach))
+
+
+def test_the_highest_lower_bound_wins() -> None:
+    found = gate.choose(report(evaluation(CLONE, -0.1), evaluation("a", 0.4), evaluation("b", 0.9)), certified=True)
+    assert (found.champion, found.beats) == ("b", True)
+    assert "at least 0.9 EUR per journey more than the log" in found.why
+    assert [v.candidate for v in found.verdicts] == ["a", "b"]
+
+
+def test_nothing_above_zero_means_the_clone() -> None:
+    found = gate.choose(report(evaluation(CLONE, 5.0), evaluation("a", -0.01), evaluation("b", 0.0)), certified=True)
+    assert (found.champion, found.beats) == (CLONE, False)
+    assert "nothing beats the log with confidence" in found.why
+    assert not any(v.passed for v in found.verdicts)
+    assert "lower bound -0.01" in found.verdicts[0].why
+
+
+def test_without_support_nothing_else_is_asked() -> None:
+    (verdict,) = gate.choose(report(evaluation(CLONE, 0.0), evaluation("a", None)), certified=True).verdicts
+    assert [c.name for c in verdict.checks] == ["support"]
+    assert verdict.why == "support: effective sample size 3.0"
+
+
+def test_a_failed_certificate_shuts_the_gate() -> None:
+    found = gate.choose(report(evaluation(CLONE, 0.0), evaluation("a", 2.0)), certified=False)
+    assert found.champion == CLONE
+    assert "certificate" in found.verdicts[0].why
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "passes"),
+    [
+        ("contacts", harm(2.0, 1.5, 0.1), True),  # 3.5 of at most 4
+        ("contacts", harm(2.0, 2.5, 0.1), False),
+        ("contacts", Harm(2.0, refused("marginal weights", 2.0, "too few")), False),
+        ("withdrawals", harm(0.1, 0.02, 0.03), True),  # more, but that may be chance
+        ("withdrawals", harm(0.1, 0.05, 0.03), False),
+    ],
+)
+def test_harms_have_limits(name: str, found: Harm, passes: bool) -> None:
+    verdict = gate.judge(evaluation("a", 1.0, {name: found}), certified=True, unit="EUR")
+    assert verdict.passed == passes
+    assert (name in verdict.why) == (not passes)
+
+
+def test_no_clone_and_no_winner_is_an_error() -> None:
+    with pytest.raises(TrainingError, match="no behaviour_cloning to fall back on"):
+        gate.choose(report(evaluation("a", -1.0)), certified=True)
+
+
+def test_a_report_survives_json() -> None:
+    full = evaluation("a", 1.0, {"contacts": harm(2.0, 0.1, 0.1)})
+    known = Evaluation(
+        *(getattr(full, n) for n in ("candidate", "version", "support", "values", "gains", "bound", "harms", "holds")),
+        environment=Estimate(3.0, None, None, 9.0, "environment"),
+        truth=Truth(11.0, 0.2, 1.0, 0.1),
+    )
+    before = report(known, evaluation("b", None))
+    assert Report.from_json(before.to_json()) == before
+    with pytest.raises(TrainingError, match="nextbest evaluate"):
+        Report.from_json("{}")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
+    return Tracking(tmp_path_factory.mktemp("gate") / "mlruns")
+
+
+def training(store: Tracking, folder: Path, bounds: Mapping[str, float], evaluated: bool = True) -> str:
+    """A training with these candidates; returns the parent's run id."""
+    versions = {}
+    with store.run("training", "shop") as parent:
+        parent.tags({"kind": "training", "certificate": "passed"})
+        for i, name in enumerate(bounds):
+            network = TwoTower(
+                Shape(SPEC.encoder.size, SPEC.attributes.size, embedding=4, hidden=8), epsilon=0.1 + i / 9
+            )
+            versions[name] = export.export_bundle(network, SPEC, {"name": name}, folder / name).version
+            with store.run(name, "shop", parent.id) as child:
+                child.tags({"kind": "candidate"})
+                child.files(folder / name, BUNDLE)
+        if evaluated:
+            found = report(*(evaluation(n, b, version=versions[n]) for n, b in bounds.items()))
+            parent.text(EVALUATION, found.to_json())
+    return parent.id
+
+
+def test_promote_registers_the_winner_and_says_why(
+    store: Tracking, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parent = training(store, tmp_path, {CLONE: 0.0, "ppo": 1.25})
+    version = gate.run(parent, "first", store=store.folder)
+    found, run_id, bundle = store.registered("first@champion")
+    assert found == version
+    assert Bundle.load(bundle).card["name"] == "ppo"
+    tags = store.record(run_id).data.tags
+    assert (tags["gate"], tags["champion_of"]) == ("gate", "first")
+    assert "at least 1.25 EUR" in tags["gate_reason"]
+    assert "| ppo | gain |" in store.artifact(parent, "evaluation/gate.md").read_text("utf-8")
+    assert "first@champion is now version" in " ".join(capsys.readouterr().out.split())
+
+
+def test_promote_falls_back_to_the_clone_or_is_forced(store: Tracking, tmp_path: Path) -> None:
+    parent = training(store, tmp_path, {CLONE: 0.0, "ppo": -1.0})
+    gate.run(parent, "second", store=store.folder)
+    _, run_id, _ = store.registered("second@champion")
+    assert store.record(run_id).info.run_name == CLONE
+    assert store.record(run_id).data.tags["gate"] == "fallback"
+    gate.run(parent, "second", force="ppo", store=store.folder)
+    _, run_id, _ = store.registered("second@champion")
+    assert store.record(run_id).data.tags["gate"] == "forced"
+    assert "the gate would have chosen behaviour_cloning" in store.record(run_id).data.tags["gate_reason"]
+    with pytest.raises(TrainingError, match="found no candidate 'pqo'; did you mean 'ppo'"):
+        gate.run(parent, "second", force="pqo", store=store.folder)
+
+
+def test_promote_needs_an_evaluation_of_these_very_bundles(store: Tracking, tmp_path: Path) -> None:
+    parent = training(store, tmp_path / "one", {CLONE: 0.0}, evaluated=False)
+    with pytest.raises(TrainingError, match="was not evaluated yet"):
+        gate.run(parent, store=store.folder)
+    with store.reopened(parent) as run:
+        run.text(EVALUATION, report(evaluation(CLONE, 0.0, version="another")).to_json())
+    with pytest.raises(TrainingError, match="but another was evaluated"):
+        gate.run(parent, store=store.folder)
