@@ -16,7 +16,7 @@ from training.clone import FitSettings, Fitted, Progress, Tensors, fit, new_netw
 from training.journeys import Journeys
 from training.network import TwoTower
 
-SHARPNESS = 25.0
+SHARPNESS = 10.0
 """How many times the typical difference between two eligible actions the logits are stretched to: all but argmax."""
 
 

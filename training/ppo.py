@@ -16,15 +16,18 @@ import numpy as np
 import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
 from torch.nn import functional
 
 from engine.records import DAY, Floats
 from engine.spec import Spec
+from envs.ensemble import EnsembleOutcomeModel
 from envs.outcomes import OutcomeModel
 from envs.replay import Replay
 from envs.vector_env import VectorJourneyEnv
 from training.actor_critic import TwoTowerPolicy
 from training.clone import Progress
+from training.expected import ExpectedOutcomes, ExpectedRewards
 from training.journeys import Journeys
 from training.network import NetworkPolicy, TwoTower
 from training.rollout import returns
@@ -96,7 +99,7 @@ def train_ppo(
     """
     train, valid = data
     scale, gamma = _scale(train), _gamma(spec, train)
-    env = VectorJourneyEnv(spec, model, train.replay(), settings.customers, settings.seed, 1.0 / scale)
+    env = _environment(spec, model, train.replay(), settings, scale)
     attributes = spec.attributes.encode(spec.catalogue)
     ppo = MaskablePPO(
         TwoTowerPolicy,
@@ -142,6 +145,15 @@ def fit_critic(policy: TwoTowerPolicy, train: Journeys, gamma: float, scale: flo
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
+
+
+def _environment(spec: Spec, model: OutcomeModel, replay: Replay, settings: PpoSettings, scale: float) -> VecEnv:
+    """The learned environment pays what a decision earns on average; a known world only what it happens to earn."""
+    if not isinstance(model, EnsembleOutcomeModel):
+        return VectorJourneyEnv(spec, model, replay, settings.customers, settings.seed, 1.0 / scale)
+    outcomes = ExpectedOutcomes(model)
+    env = VectorJourneyEnv(spec, outcomes, replay, settings.customers, settings.seed)
+    return ExpectedRewards(env, outcomes, 1.0 / scale)
 
 
 class _Judge:

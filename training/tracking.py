@@ -8,32 +8,39 @@ import json
 import logging
 import os
 import socket
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+from warnings import catch_warnings, simplefilter
 
+from engine.bundle import Bundle
 from engine.errors import ServiceError, StoreError, TrainingError
 
 # Read by MLflow when it is imported: no reports home, no chatter between our own lines.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import mlflow.pyfunc
+from matplotlib.figure import Figure
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, ViewType
+from mlflow.entities import Run as Record
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
+from rich.console import Console
+
+from training.nextbest_policy import example
+
 for _chatty in ("mlflow", "alembic"):
     logging.getLogger(_chatty).setLevel(logging.WARNING)
-
-import mlflow.pyfunc  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from mlflow import MlflowClient  # noqa: E402
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, ViewType  # noqa: E402
-from mlflow.entities import Run as Record  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
-from mlflow.models import ModelSignature  # noqa: E402
-from mlflow.types import ColSpec, DataType, Schema  # noqa: E402
-from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE  # noqa: E402
 
 CHAMPION = "champion"
 """The alias of the model version that is served."""
@@ -60,11 +67,6 @@ class Run:
     def __init__(self, client: MlflowClient, run_id: str) -> None:
         self._client, self.id = client, run_id
 
-    @property
-    def folder(self) -> Path:
-        """Where this run's artifacts lie on this machine."""
-        return Path(self._client.download_artifacts(self.id, ""))
-
     def params(self, values: Mapping[str, object]) -> None:
         """What was chosen before the start; shown as columns in the UI."""
         self._client.log_batch(self.id, params=[Param(k, str(v)) for k, v in values.items()])
@@ -83,7 +85,8 @@ class Run:
         if missing:
             raise ValueError(f"metrics without an explanation: {', '.join(missing)}")
         now = _milliseconds()
-        self._client.log_batch(self.id, metrics=[Metric(k, float(v), now, 0) for k, v in values.items()])
+        # Five digits: the UI shows all that there are.
+        self._client.log_batch(self.id, metrics=[Metric(k, float(f"{v:.5g}"), now, 0) for k, v in values.items()])
         text, _, table = self.note.partition(_EXPLAINED)
         rows = dict(line.strip("| ").split(" | ", 1) for line in table.splitlines())
         rows |= {f"`{k}`": explained[k] for k in values}
@@ -191,10 +194,11 @@ class Tracking:
 
     def artifact(self, run_id: str, path: str) -> Path:
         """A run's artifact on this machine. Raises TrainingError if it is not there."""
-        try:
-            return Path(self.client.download_artifacts(run_id, path))
-        except (MlflowException, OSError):
-            raise TrainingError(f"run {run_id}: found no artifact {path!r}") from None
+        # Not client.download_artifacts: it copies what lies here anyway.
+        found = Path(url2pathname(urlsplit(self.record(run_id).info.artifact_uri).path)) / path
+        if not found.exists():
+            raise TrainingError(f"run {run_id}: found no artifact {path!r} in {self.folder}")
+        return found
 
     def register(self, run_id: str, model: str, description: str, alias: str = CHAMPION) -> str:
         """Make a candidate's bundle a version of the registered model `model`, under `alias`; returns the version.
@@ -202,13 +206,13 @@ class Tracking:
         The model holds the bundle, the engine's source and `nextbest_policy.py`, and can be loaded with
         `mlflow.pyfunc.load_model` anywhere (see there for its table of inputs).
         """
-        bundle = self.artifact(run_id, BUNDLE)
-        here = Path(__file__).parent
-        # Logging a model goes through MLflow's active run, which is global: set here, given back below.
+        bundle, here = self.artifact(run_id, BUNDLE), Path(__file__).parent
+        # Logging and registering a model go through MLflow's global store: set here, given back below.
         before = mlflow.get_tracking_uri()
         mlflow.set_tracking_uri(self.uri)
         try:
-            with mlflow.start_run(run_id=run_id), tempfile.TemporaryDirectory() as folder:
+            with mlflow.start_run(run_id=run_id), TemporaryDirectory() as folder, catch_warnings():
+                simplefilter("ignore")  # MLflow's own: it compares pandas' indices in a way that pandas 3 dislikes
                 code = _copied(here.parent / "engine", Path(folder))
                 info = mlflow.pyfunc.log_model(
                     name=MODEL,
@@ -217,12 +221,13 @@ class Tracking:
                     code_paths=[str(code), str(here / "nextbest_policy.py")],
                     pip_requirements=list(_REQUIREMENTS),
                     signature=_signature(),
+                    input_example=example(Bundle.load(bundle).spec),
                 )
+            if not self.client.search_registered_models(f"name = '{model}'"):
+                self.client.create_registered_model(model, description=f"Policies; `{CHAMPION}` is the one to serve.")
+            version = self.client.create_model_version(model, info.model_uri, run_id, description=description)
         finally:
             mlflow.set_tracking_uri(before)
-        if not self._has_model(model):
-            self.client.create_registered_model(model, description=f"Policies for {model}; `{CHAMPION}` is served.")
-        version = self.client.create_model_version(model, info.model_uri, run_id, description=description)
         self.client.set_registered_model_alias(model, alias, version.version)
         return str(version.version)
 
@@ -244,14 +249,13 @@ class Tracking:
         run_id = str(version.run_id)
         return str(version.version), run_id, self.artifact(run_id, BUNDLE)
 
-    def _has_model(self, name: str) -> bool:
-        return any(m.name == name for m in self.client.search_registered_models(f"name = '{name}'"))
-
     def _experiment(self, name: str) -> str:
         found = self.client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        return str(self.client.create_experiment(name, (self.folder / "artifacts").as_uri()))
+        # The kind makes the UI open on tables and charts of runs instead of traces of language models.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        return str(self.client.create_experiment(name, (self.folder / "artifacts").as_uri(), tags))
 
     @contextmanager
     def _closing(self, run_id: str) -> Iterator[None]:
@@ -267,28 +271,33 @@ class Tracking:
 
 
 def ui(folder: Path = Path("mlruns"), port: int = 5000, host: str = "127.0.0.1") -> None:
-    """Serve the MLflow UI on the store in `folder` until Ctrl-C. Raises ServiceError if the port is taken."""
-    store = Tracking(folder)
+    """The `ui` verb: serve the MLflow UI on the store in `folder` until Ctrl-C.
+
+    Prints where the candidates of the latest training stand side by side. Raises ServiceError if the port is taken.
+    """
+    from training.views import address
+
+    store, root = Tracking(folder), f"http://{host}:{port}"
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as problem:
             raise ServiceError(f"port {port}: {problem.strerror or problem}; choose another with --port") from None
+    console = Console(soft_wrap=True)
+    console.print(f"MLflow on {store.folder}: {root} (Ctrl-C ends it)", highlight=False)
+    with suppress(TrainingError):
+        console.print(f"the latest training: {address(store, store.latest(), root)}", highlight=False)
+    sys.stdout.flush()
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri, "--host", host]
-    command += ["--port", str(port), "--workers", "1"]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    try:
-        subprocess.run(command, env=environment, check=True)
-    except KeyboardInterrupt:
-        return
-    except subprocess.CalledProcessError as problem:
-        raise ServiceError(f"the MLflow UI ended with code {problem.returncode}") from None
+    quiet = ["--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    os.execve(sys.executable, [*command, *quiet], environment)  # signals then reach MLflow itself
 
 
 def _signature() -> ModelSignature:
     needed = [ColSpec(DataType.string, n) for n in ("request_id", "customer_id", "decided_at", "context")]
-    spare = [ColSpec(DataType.string, n, required=False) for n in ("time_zone", "history")]
+    spare = [ColSpec(DataType.string, n, required=False) for n in ("time_zone", "consents", "history")]
     texts = [ColSpec(DataType.string, n, required=False) for n in ("channel", "content", "timing", "send_at")]
     numbers = [ColSpec(DataType.double, "propensity"), ColSpec(DataType.long, "eligible")]
     return ModelSignature(Schema([*needed, *spare]), Schema([*texts, *numbers]))

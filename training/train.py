@@ -5,6 +5,7 @@ fitted, the environment is certified, then every candidate is trained, exported 
 be served.
 """
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -19,7 +20,7 @@ from engine.errors import LogError, TrainingError
 from engine.spec import Spec
 from training import report
 from training.candidates import COLUMNS, Ground, Settings, candidates, logged_shares, record
-from training.certificate import Certificate, certificate
+from training.certificate import Calibration, Certificate, certificate
 from training.clone import FitSettings, clone_behaviour
 from training.fit import OutcomeSettings, fit_outcome_model
 from training.journeys import Journeys
@@ -28,6 +29,7 @@ from training.ppo import PpoSettings
 from training.quality import show
 from training.story import Story
 from training.tracking import Run, Tracking
+from training.views import keep_view
 
 OUTCOME_MODEL = "environment/outcome_model.zip"
 """Artifact of the parent run: the learned outcome model, for whoever evaluates the candidates."""
@@ -147,8 +149,8 @@ def train(spec: Spec, data: Data, plan: Plan, story: Story, records: tuple[Track
         model.save(file)
         parent.files(file, str(Path(OUTCOME_MODEL).parent))
     with story.stage("checking the environment on held-out customers"):
-        found = certificate(spec, model, data.test)
-    _tell(found, plan, story, parent)
+        found = certificate(spec, model, data.test, plan.candidates.seed)
+    _tell(spec, found, plan, story, parent)
     ground = Ground(spec, data.train, data.valid, model, clone)
     rows, shares = [], {"logged": logged_shares(data.valid, len(spec.catalogue))}
     for made in candidates(ground, plan.candidates, story):
@@ -156,6 +158,7 @@ def train(spec: Spec, data: Data, plan: Plan, story: Story, records: tuple[Track
         rows.append(judged.row)
         shares[made.name] = judged.share
     parent.plot("action_mix", report.action_mix(spec.catalogue, shares))
+    keep_view(tracking, parent.id, "environment_value")
     title = f"Candidates in the learned environment, validation journeys ({spec.currency} per journey)"
     story.console.print(report.candidates_table(rows, COLUMNS, title))
 
@@ -173,17 +176,34 @@ def _describe(parent: Run, spec: Spec, data: Data, sources: dict[str, str]) -> N
     parent.metrics(counts | {"logged_value": float(data.everyone.returns().mean())}, EXPLAINED)
 
 
-def _tell(found: Certificate, plan: Plan, story: Story, parent: Run) -> None:
+def _tell(spec: Spec, found: Certificate, plan: Plan, story: Story, parent: Run) -> None:
     """Print and keep the certificate. Raises TrainingError when it failed and that was not allowed."""
-    rows = [(c.name, f"{c.value:.3g}", f"{c.threshold:.3g}", "yes" if c.passed else "NO", c.why) for c in found.checks]
-    columns = ("check", "value", "limit", "passed", "why")
-    story.console.print(report.candidates_table(rows, columns, "The environment's certificate"))
-    parent.plot("calibration", report.calibration(found.calibration))
-    failed = [c.name for c in found.checks if not c.passed]
+    failed = found.failures()
+    verdict = "[green]passed[/]" if found.passed else f"[red]failed {len(failed)} of {len(found.checks)} checks[/]"
+    rows = [
+        (c.outcome, f"{c.rate:.2%}", f"{100 * c.ece:.2f}", f"{c.slope:.2f}" if c.skill > 0.01 else "", f"{c.skill:.0%}")
+        for c in found.calibrations
+    ]
+    columns = ("outcome of a decision", "share", "calibration error, points", "slope", "explained")
+    title = f"The environment on {found.customers:,} held-out customers"
+    story.console.print(report.candidates_table(rows, columns, title))
+    worth, unit = found.value, f"{spec.currency} per journey"
+    story.say(f"worth of the logged actions: {worth.simulated:.2f} in it, {worth.real:.2f} in truth ({unit})")
+    story.say(f"certificate: {verdict}")
+    for check in failed:
+        story.say(f"  [red]{check.name}[/]: {check.value:.3g}, expected {check.threshold}; {check.why}")
+    parent.text("environment/certificate.json", json.dumps(found.to_json(), indent=2))
+    tables = {c.outcome: _reliability(c) for c in found.calibrations if max(c.observed, default=0) > 0}
+    parent.plot("calibration", report.calibration(tables))
     parent.metrics({"checks_failed": float(len(failed))}, EXPLAINED)
-    parent.tags({"certificate": "failed" if failed else "passed"})
+    parent.tags({"certificate": "passed" if found.passed else "failed"})
     if failed and not plan.allow_uncertified:
+        names = ", ".join(check.name for check in failed)
         raise TrainingError(
-            f"the environment failed its certificate ({', '.join(failed)}): no policy trained in it can be trusted; "
+            f"the environment failed its certificate ({names}): no policy trained in it can be trusted; "
             "--allow-uncertified goes on all the same"
         )
+
+
+def _reliability(found: Calibration) -> report.Reliability:
+    return report.Reliability(*(np.array(x, np.float64) for x in (found.predicted, found.observed, found.count)))

@@ -122,7 +122,7 @@ def test_hold_and_constant_take_their_action_and_fall_back_to_hold() -> None:
 def test_constant_refuses_an_action_that_its_attributes_do_not_name() -> None:
     table = attributes()
     table[4] = table[2]
-    with pytest.raises(TrainingError, match="row 2.*same attributes"):
+    with pytest.raises(TrainingError, match=r"row 2.*same attributes"):
         constant(2, table, D)
 
 

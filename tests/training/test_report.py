@@ -1,0 +1,67 @@
+import io
+
+import numpy as np
+import pytest
+from matplotlib.collections import LineCollection
+from rich.console import Console
+
+from tests.training.small_log import SPEC
+from training import report
+
+
+def shares(row: int) -> np.ndarray:
+    share = np.zeros(len(SPEC.catalogue))
+    share[row] = 1.0
+    return share
+
+
+def test_the_learning_curve_shows_its_lines_reference_and_units() -> None:
+    lines = [report.Line("a", [0, 1000], [1.0, 2.0]), report.Line("b", [0, 1000], [1.5, 1.0])]
+    (axes,) = report.learning_curve(lines, ("logged", 1.2), "decisions", "EUR per journey").axes
+    assert [line.get_label() for line in axes.lines] == ["a", "b", "logged"]
+    assert axes.get_ylabel() == "EUR per journey"
+    assert axes.xaxis.get_major_formatter()(200_000) == "200k"
+
+
+def test_calibration_draws_each_outcome_with_its_interval() -> None:
+    table = report.Reliability(np.array([0.1, 0.2]), np.array([0.12, 0.3]), np.array([100.0, 1000.0]))
+    figure = report.calibration({"order": table, "click": table, "a": table, "b": table, "c": table})
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown] == ["order", "click", "a", "b", "c"]
+    (bars,) = [c for c in shown[0].collections if isinstance(c, LineCollection)]
+    first, second = (segment[:, 1] for segment in bars.get_segments())
+    assert first == pytest.approx([0.070, 0.198], abs=1e-3)  # Wilson's interval of 12 in 100
+    assert np.ptp(second) < np.ptp(first)
+
+
+def test_estimates_put_every_method_beside_the_truth() -> None:
+    rows = [
+        report.Row("ppo", "DR", 5.0, 4.0, 6.5, true=5.5),
+        report.Row("ppo", "WIS", 4.5, 2.0, 7.0, true=5.5),
+        report.Row("hold", "DR", 3.0, 2.5, 3.5),
+    ]
+    figure = report.estimates(rows, "EUR", logged=4.0)
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["ppo", "hold"]
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {"DR", "WIS", "true value", "logged"}
+    spans = [segment[:, 0].tolist() for c in axes.collections for segment in getattr(c, "get_segments", list)()]
+    assert [4.0, 6.5] in spans
+    assert [5.5, 5.5] in spans
+    assert "EUR per journey" in axes.get_xlabel()
+
+
+def test_the_action_mix_adds_up_by_channel_timing_and_content() -> None:
+    row = SPEC.catalogue.row("email", "offer", "evening")
+    figure = report.action_mix(SPEC.catalogue, {"all": shares(row), "none": shares(0)})
+    drawn = {axes.get_title(): np.asarray(axes.images[0].get_array()) for axes in figure.axes}
+    assert drawn["by channel"].tolist() == [[0, 1, 0], [1, 0, 0]]
+    assert drawn["by timing"].tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert drawn["by content"].tolist() == [[0, 0, 1], [1, 0, 0]]
+
+
+def test_a_table_for_the_terminal_keeps_names_left_and_numbers_right() -> None:
+    text = io.StringIO()
+    table = report.candidates_table([("ppo", "5.10"), ("hold", "13.00")], ("name", "value"), "Title")
+    Console(file=text, width=80).print(table)
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    assert lines == ["Title", "name  value", "ppo    5.10", "hold  13.00"]

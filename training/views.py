@@ -1,0 +1,42 @@
+"""The page of the MLflow UI that compares the candidates of a training: which runs, which columns, in which order.
+
+MLflow keeps a shared view as a tag of the experiment and opens it by its key in the address.
+"""
+
+import json
+from collections.abc import Sequence
+
+from training.tracking import Tracking
+
+COLUMNS = (
+    *("value", "value_lower", "value_upper", "gain_lower", "true_value", "ess"),
+    *("environment_value", "environment_value_margin", "contacts_per_100", "distance_from_log"),
+)
+"""Metrics in the order in which one asks for them; those that do not exist yet do not show."""
+
+_TAG = "mlflow.sharedViewState."
+
+
+def keep_view(tracking: Tracking, parent: str, order_by: str, columns: Sequence[str] = COLUMNS) -> None:
+    """Make the view of a training: its candidates, best `order_by` first, with these metrics as columns."""
+    names = [f"metrics.`{name}`" for name in columns]
+    view = {
+        "selectedColumns": names,
+        "columnOrder": names,
+        "columnWidths": dict.fromkeys(names, 150),
+        "orderByKey": f"metrics.`{order_by}`",
+        "orderByAsc": False,
+        "searchFilter": f"tags.mlflow.parentRunId = '{parent}'",
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+    }
+    experiment = tracking.record(parent).info.experiment_id
+    tracking.client.set_experiment_tag(experiment, _TAG + parent, json.dumps(view))
+
+
+def address(tracking: Tracking, parent: str, root: str) -> str:
+    """Where the UI at `root` (http://127.0.0.1:5000) shows the view of a training."""
+    experiment = tracking.record(parent).info.experiment_id
+    return f"{root}/#/experiments/{experiment}/runs?viewStateShareKey={parent}&workflowType=machine_learning"
