@@ -35,7 +35,7 @@ class Uniform:
     version = "uniform"
 
     def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
-        return (mask / mask.sum(axis=1, keepdims=True)).astype(np.float32)
+        return np.asarray(mask / mask.sum(axis=1, keepdims=True), np.float32)
 
 
 class Mixed:
