@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Predicted chance and observed share of an outcome in bins of the prediction, [bins]; `count` decisions in each."""
+    """Predicted chance and observed share of an outcome, by bins of the prediction [bins]; `count` decisions each."""
 
     predicted: Floats
     observed: Floats

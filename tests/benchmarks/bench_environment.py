@@ -46,5 +46,5 @@ def _trivial_rate(size: int) -> float:
 
 def test_steps_per_second() -> None:
     known, trivial = _world_rate(), _trivial_rate(world("retail").spec.encoder.size)
-    print(f"\nretail world {known:,.0f} steps/s, trivial environment {trivial:,.0f} steps/s, ratio {known / trivial:.4f}")
+    print(f"\nretail world {known:,.0f} steps/s, trivial one {trivial:,.0f} steps/s, ratio {known / trivial:.4f}")
     assert known > 0
