@@ -34,16 +34,16 @@ def best_constant(spec: Spec, model: OutcomeModel, valid: Journeys, seed: int, t
     rows = np.flatnonzero(often & (taken > 0))
     rows = rows[np.argsort(-taken[rows], kind="stable")][:tried]
     if not len(rows):
-        return HOLD, _constant_values(spec, model, valid.replay(), np.array([HOLD]), seed)[0]
+        return HOLD, constant_values(spec, model, valid.replay(), np.array([HOLD]), seed)[0]
     for journeys, kept in ((60, 4), (300, 1)):
         replay = valid.replay().take(np.arange(min(journeys, len(valid.customer_ids))))
-        values = _constant_values(spec, model, replay, rows, seed)
+        values = constant_values(spec, model, replay, rows, seed)
         best = np.argsort(-values, kind="stable")[:kept]
         rows, values = rows[best], values[best]
     return int(rows[0]), float(values[0])
 
 
-def _constant_values(spec: Spec, model: OutcomeModel, replay: Replay, rows: Ints, seed: int) -> Floats:
+def constant_values(spec: Spec, model: OutcomeModel, replay: Replay, rows: Ints, seed: int) -> Floats:
     """Mean return of each constant action, [len(rows)], all of them side by side in one batch."""
     journeys = len(replay)
     action = np.repeat(rows, journeys)

@@ -1,0 +1,211 @@
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from engine.bundle import Bundle
+from engine.errors import LogError, TrainingError
+from engine.records import HOLD, Bools, Floats32
+from engine.spec import Spec
+from envs.ensemble import EnsembleOutcomeModel
+from envs.vector_env import VectorJourneyEnv
+from tests.training.small_log import SPEC, random_log, write
+from training import ppo, rollout, train
+from training.certificate import Certificate, certificate
+from training.clone import FitSettings, clone_behaviour
+from training.expected import ExpectedOutcomes, ExpectedRewards
+from training.fit import OutcomeSettings, fit_outcome_model
+from training.greedy import train_greedy
+from training.journeys import Journeys
+from training.logs import read_log
+from training.network import NetworkPolicy
+from training.tracking import Tracking
+
+ATTRIBUTES = SPEC.attributes.encode(SPEC.catalogue)
+FAST = FitSettings(epochs=2, batch=64)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log without propensities and with nothing in it that the quality report calls an error."""
+    frames = random_log(0, customers=60, decisions=600, events=1500)
+    frames["decisions"] = frames["decisions"].drop(columns="propensity").replace({"timing": {"evening": "now"}})
+    frames["events"] = frames["events"].drop(columns="decision_id")
+    return write(frames, tmp_path_factory.mktemp("log"))
+
+
+@pytest.fixture(scope="module")
+def journeys(folder: Path) -> tuple[Journeys, Journeys, Journeys]:
+    return Journeys.of(SPEC, read_log(SPEC, folder)).split(0)
+
+
+@pytest.fixture(scope="module")
+def model(journeys: tuple[Journeys, Journeys, Journeys]) -> EnsembleOutcomeModel:
+    return fit_outcome_model(SPEC, journeys[0], journeys[1], OutcomeSettings(members=2, hidden=8, epochs=2))
+
+
+class Always:
+    """All weight on one row where it may be taken, else hold."""
+
+    version = "always"
+
+    def __init__(self, row: int) -> None:
+        self.row = row
+
+    def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
+        found = np.zeros(mask.shape, np.float32)
+        found[np.arange(len(mask)), np.where(mask[:, self.row], self.row, HOLD)] = 1.0
+        return found
+
+
+def test_the_clone_learns_what_the_log_did(journeys: tuple[Journeys, Journeys, Journeys]) -> None:
+    settings = FitSettings(epochs=25, batch=64, patience=5)
+    fitted = clone_behaviour(SPEC, journeys[0], journeys[1], settings)
+    uniform = np.log(journeys[1].mask.sum(1)).mean()
+    assert min(fitted.valid_loss) < fitted.valid_loss[0]
+    assert min(fitted.valid_loss) < uniform
+    assert fitted.network.epsilon > 0  # calibrated: an estimate of propensities needs a floor
+    assert (fitted.network.known == 1).all()
+    shares = NetworkPolicy(fitted.network, ATTRIBUTES).probabilities(journeys[0].observation, journeys[0].mask)
+    assert abs(shares[:, HOLD].mean() - (journeys[0].action == HOLD).mean()) < 0.1
+
+
+def test_greedy_takes_what_earned_most_at_once(journeys: tuple[Journeys, Journeys, Journeys]) -> None:
+    row = SPEC.catalogue.row("email", "tips", "now")
+    paid = [_paid(part, row) for part in journeys[:2]]
+    fitted = train_greedy(SPEC, paid[0], paid[1], FitSettings(epochs=60, batch=64, patience=20))
+    chances = NetworkPolicy(fitted.network, ATTRIBUTES).probabilities(paid[1].observation, paid[1].mask)
+    allowed = paid[1].mask[:, row]
+    assert allowed.sum() > 10
+    assert chances[allowed, row].mean() > 0.6
+
+
+def test_mean_rewards_have_the_mean_of_the_drawn_ones(
+    journeys: tuple[Journeys, Journeys, Journeys], model: EnsembleOutcomeModel
+) -> None:
+    outcomes = ExpectedOutcomes(model)
+    env = ExpectedRewards(VectorJourneyEnv(SPEC, outcomes, journeys[0].replay(), 400, 0), outcomes, 1.0)
+    plain = VectorJourneyEnv(SPEC, model, journeys[0].replay(), 400, 0)
+    mean: list[np.ndarray] = []
+    drawn: list[np.ndarray] = []
+    for it, found in ((env, mean), (plain, drawn)):
+        it.reset()
+        for _ in range(10):
+            it.step_async(np.zeros(400, np.int64))
+            found.append(it.step_wait()[1])
+    means, draws = np.concatenate(mean), np.concatenate(drawn)
+    error = draws.std() / np.sqrt(len(draws))
+    assert abs(means.mean() - draws.mean()) < 4 * error
+    assert means.std() < 0.7 * draws.std()
+
+
+def test_ppo_learns_is_reproducible_and_keeps_its_best(
+    journeys: tuple[Journeys, Journeys, Journeys], model: EnsembleOutcomeModel
+) -> None:
+    clone = clone_behaviour(SPEC, journeys[0], journeys[1], FAST).network
+    settings = ppo.PpoSettings(steps=600, customers=32, rollout=4, batch=64, passes=2, judge_every=2, judged=20)
+    first, again = (ppo.train_ppo(SPEC, model, journeys[:2], clone, settings) for _ in range(2))
+    assert first.valid_value == again.valid_value == max(first.curve.valid_value)
+    assert first.curve.judged_steps[0] == 0
+    assert first.network.epsilon == settings.epsilon
+    assert (first.network.known == 1).all()
+    assert first.curve.divergence[-1] > 0
+
+
+def test_closeness_holds_ppo_near_the_clone(
+    journeys: tuple[Journeys, Journeys, Journeys], model: EnsembleOutcomeModel
+) -> None:
+    clone = clone_behaviour(SPEC, journeys[0], journeys[1], FAST).network
+    small = {"steps": 2000, "customers": 32, "rollout": 8, "batch": 64, "judge_every": 50, "judged": 5}
+    free, held = (
+        ppo.train_ppo(SPEC, model, journeys[:2], clone, ppo.PpoSettings(**small, learning_rate=3e-3, closeness=weight))
+        for weight in (0.0, 30.0)
+    )
+    assert held.curve.divergence[-1] < 0.5 * free.curve.divergence[-1]
+
+
+def test_a_journey_of_one_decision_has_no_future(journeys: tuple[Journeys, Journeys, Journeys]) -> None:
+    assert ppo.gamma_of(SPEC, journeys[0].take(np.arange(3))) < 1.0
+    one = _one_step(journeys[0])
+    assert ppo.gamma_of(SPEC, one) == 0.0
+
+
+def test_the_best_constant_is_one_that_the_log_tried(
+    journeys: tuple[Journeys, Journeys, Journeys], model: EnsembleOutcomeModel
+) -> None:
+    row, value = rollout.best_constant(SPEC, model, journeys[1], seed=0)
+    assert row in set(journeys[1].action) - {HOLD}
+    replay = journeys[1].replay()
+    # All constants side by side, one journey's luck each: the value is that of the policy that always does it.
+    values = rollout.constant_values(SPEC, model, replay, np.array([row]), seed=0)
+    assert values[0] == pytest.approx(rollout.returns(SPEC, model, replay, Always(row), 0).mean())
+    assert np.isfinite(value)
+
+
+def test_the_verb_makes_candidates_and_registers_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nextbest.toml").write_text(SPEC.text)
+    run_id = train.run(tmp_path / "nextbest.toml", str(folder), steps=2048, allow_uncertified=True)
+    tracking = Tracking(tmp_path / "mlruns")
+    assert tracking.latest() == run_id
+    found = {c.name: Bundle.load(c.bundle) for c in tracking.candidates(run_id)}
+    assert {"behaviour_cloning", "ppo", "greedy", "hold", "uniform"} <= set(found)
+    assert all(b.card["parity"] < 1e-5 for b in found.values())
+    record = tracking.record(run_id)
+    assert record.data.tags["propensities"] == "estimated"
+    assert record.data.params["seed"] == "0"
+    EnsembleOutcomeModel.load(tracking.artifact(run_id, train.OUTCOME_MODEL), SPEC)
+    assert tracking.artifact(run_id, "plots/calibration.png").exists()
+    told = capsys.readouterr().out
+    assert "100% of the decisions have no propensity" in told
+    assert "nextbest evaluate" in told
+
+
+def test_a_log_with_an_error_in_it_stops_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = random_log(1)
+    frames["decisions"] = frames["decisions"].iloc[:0]
+    source = write(frames, tmp_path / "log")
+    (tmp_path / "nextbest.toml").write_text(SPEC.text)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LogError):
+        train.run(tmp_path / "nextbest.toml", str(source), steps=2048)
+    assert not (tmp_path / "mlruns").exists()
+
+
+def test_a_failed_certificate_refuses_unless_allowed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nextbest.toml").write_text(SPEC.text)
+
+    def failing(spec: Spec, model: EnsembleOutcomeModel, test: Journeys, seed: int) -> Certificate:
+        found = certificate(spec, model, test, seed)
+        return replace(found, checks=(replace(found.checks[0], passed=False), *found.checks[1:]))
+
+    monkeypatch.setattr("training.train.certificate", failing)
+    with pytest.raises(TrainingError, match="failed its certificate"):
+        train.run(tmp_path / "nextbest.toml", str(folder), steps=2048)
+    assert Tracking(tmp_path / "mlruns").client.search_runs(["1"])[0].info.status == "FAILED"
+
+
+def _paid(part: Journeys, row: int) -> Journeys:
+    """The same journeys, where one action earns much more at once than all others."""
+    return replace(part, reward=np.where(part.action == row, 10.0, 0.0) + 0.01 * part.reward)
+
+
+def _one_step(part: Journeys) -> Journeys:
+    """Only each customer's first decision."""
+    first = part.step == 0
+    names = {f.name for f in fields(part)} & {"customer", "step", "decided_at"}
+    return replace(part, **{name: getattr(part, name)[first] for name in names})
