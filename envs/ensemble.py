@@ -12,11 +12,23 @@ from pathlib import Path
 import numpy as np
 
 from engine.errors import TrainingError
-from engine.records import HOLD, EventColumns, Floats, Floats32, Ints
+from engine.records import HOLD, Bools, EventColumns, Floats, Floats32, Ints
 from engine.spec import Spec
 from envs.draws import Draws
 from envs.ensemble_file import read_model, write_model
-from envs.laws import BINS, Evolution, Layout, Stream, choice_of, gone_out, log_odds, number_of, spread_of
+from envs.laws import (
+    BINS,
+    Evolution,
+    Layout,
+    Stream,
+    chance,
+    choice_of,
+    gone_out,
+    log_odds,
+    mean_number,
+    number_of,
+    spread_of,
+)
 from envs.networks import Inputs, Networks
 from envs.outcomes import Latent, Turn
 from envs.replay import Replay
@@ -47,11 +59,9 @@ class EnsembleOutcomeModel:
         if inputs.size != expected or outcome.weights[0].shape[1] != expected:
             raise TrainingError(f"outcome model: found {inputs.size} inputs, expected {expected} with this spec")
         self.layout = Layout.of(self.streams)
+        self._of_action = inputs.attributes @ outcome.links[:, self.layout.told :]
         seen = {s.kind for s in self.streams}
         self.impossible = tuple(k.name for i, k in enumerate(spec.kinds) if i not in seen)
-        self._kind = np.array([s.kind for s in self.streams], np.int64)
-        self._answer = np.array([s.answer for s in self.streams], bool)
-        self._most = np.array([s.most for s in self.streams], np.float64)
 
     @property
     def members(self) -> int:
@@ -59,9 +69,13 @@ class EnsembleOutcomeModel:
 
     def begin(self, replay: Replay, journey: Ints, draws: Draws) -> Latent:  # noqa: ARG002
         """A member for each customer, and no contact on its way."""
-        n = len(journey)
+        return self.begin_as((draws.uniform(1)[:, 0] * self.members).astype(np.int64))
+
+    def begin_as(self, member: Ints) -> Latent:
+        """As `begin`, with these members [B]."""
+        n = len(member)
         return {
-            "member": (draws.uniform(1)[:, 0] * self.members).astype(np.int64),
+            "member": member,
             "waiting": np.full(n, HOLD, np.int64),
             "waiting_at": np.full(n, np.inf),
             "inputs": np.zeros((n, self.inputs.size), np.float32),
@@ -70,20 +84,20 @@ class EnsembleOutcomeModel:
 
     def outcomes(self, latent: Latent, turn: Turn, draws: Draws) -> EventColumns:
         """The events that the customers' members draw."""
+        return self.outcomes_and_worth(latent, turn, draws)[0]
+
+    def outcomes_and_worth(self, latent: Latent, turn: Turn, draws: Draws) -> tuple[EventColumns, Floats]:
+        """The events, and their mean reward less the action's cost, Floats [B]: an average over luck, not what was
+        drawn.
+
+        Of each stream given what earlier ones drew, so its mean over draws is the reward's (Rao-Blackwell), with
+        far less variance: orders are rare and dear.
+        """
         inputs = self.inputs.of(turn)
-        output = self.outcome.run(inputs, latent["member"].astype(np.int64)).astype(np.float64)
-        chances = self._chances(output, turn)
-        happens = draws.uniform(len(self.streams)) < chances
-        seed = (draws.uniform(1)[:, 0] * 2.0**53).astype(np.uint64)
-        row, stream = np.nonzero(happens)
-        cell = Draws(seed[row] + (stream.astype(np.uint64) + np.uint64(1)) * _STEP)
-        number = self._numbers(output, row, stream, cell.uniform(1)[:, 0])
-        again = np.repeat(np.arange(len(row)), number)
-        place = np.arange(len(again)) - np.repeat(np.cumsum(number) - number, number)
-        each = Draws(cell.key[again], np.uint64(1) + np.uint64(5) * place.astype(np.uint64))
-        events = self._events(latent, turn, output, (row[again], stream[again], each.uniform(5)))
+        output = self._output(inputs, latent["member"].astype(np.int64), turn.action)
+        events, worth = self._unfold(latent, turn, output, draws)
         self._remember(latent, turn, inputs, events)
-        return events
+        return events, worth - self.spec.reward.cost[turn.action]
 
     def evolve(self, latent: Latent, turn: Turn, replayed: Floats, draws: Draws) -> Floats:
         """The next context: endogenous features drawn, knowing what `outcomes` gave; the rest as replayed."""
@@ -102,16 +116,20 @@ class EnsembleOutcomeModel:
             start += evolution.width
         return context
 
-    def probabilities(self, turn: Turn) -> Floats:
-        """P(kind happens in the window), Floats [B, K], averaged over the members."""
-        inputs = self.inputs.of(turn)
+    def probabilities(self, turn: Turn, told: Floats32) -> Floats:
+        """P(kind happens in the window), Floats [B, K], the mean over the members.
+
+        Given what earlier streams did, `told` float32 [B, S + V] as in `Layout`: as in the chain rule, the product
+        over the kinds is the chance of all that happened.
+        """
+        inputs, layout = self.inputs.of(turn), self.layout
         total = np.zeros((len(turn.now), len(self.spec.kinds)))
         for m in range(self.members):
-            output = self.outcome.run(inputs, np.full(len(inputs), m))
+            output = self._output(inputs, np.full(len(inputs), m), turn.action)
+            output[:, : layout.linked] += told @ self.outcome.links[m, : layout.told]
             never = np.ones_like(total)
-            chances = self._chances(output.astype(np.float64), turn)
-            for s, kind in enumerate(self._kind):
-                never[:, kind] *= 1.0 - chances[:, s]
+            for s, law in enumerate(self.streams):
+                never[:, law.kind] *= 1.0 - _possible(law, turn) * chance(output[:, s])
             total += 1.0 - never
         return total / self.members
 
@@ -124,50 +142,97 @@ class EnsembleOutcomeModel:
         """Raises TrainingError for a file that is missing, corrupt or fitted to another spec."""
         return EnsembleOutcomeModel(spec, *read_model(path, spec))
 
-    def _chances(self, output: Floats, turn: Turn) -> Floats:
-        """P(stream happens), [B, S]: 0 in an empty window, and for answers to what does not go out in it."""
-        p = 1.0 / (1.0 + np.exp(-np.clip(output[:, : len(self.streams)], -50.0, 50.0)))
-        open_window = turn.until > turn.now
-        possible = np.where(self._answer, gone_out(turn.send_at, turn.until)[:, None], open_window[:, None])
-        return np.asarray(p * possible, np.float64)
+    def _output(self, inputs: Floats32, member: Ints, action: Ints) -> Floats:
+        """Outputs [B, O] with the links from the action's attributes."""
+        output = self.outcome.run(inputs, member).astype(np.float64)
+        output[:, : self.layout.linked] += self._of_action[member, action]
+        return output
 
-    def _numbers(self, output: Floats, row: Ints, stream: Ints, u: Floats) -> Ints:
-        number = np.ones(len(row), np.int64)
-        place = np.full(len(self.streams), -1)
-        place[self.layout.counted] = np.arange(len(self.layout.counted))
-        many = place[stream] >= 0
-        at = self.layout.starts[0] + 2 * place[stream[many]]
-        centre, spread = output[row[many], at], spread_of(output[row[many], at + 1])
-        number[many] = number_of(u[many], centre, spread, self._most[stream[many]])
-        return number
+    def _unfold(self, latent: Latent, turn: Turn, output: Floats, draws: Draws) -> tuple[EventColumns, Floats]:
+        """Stream after stream, each knowing what the earlier ones drew: events, and their mean worth [B].
 
-    def _events(self, latent: Latent, turn: Turn, output: Floats, drawn: tuple[Ints, Ints, Floats]) -> EventColumns:
-        """`drawn`: row, stream and five uniforms of each event."""
-        row, stream, u = drawn
-        at, value = np.empty(len(row)), np.zeros(len(row))
-        channel, content = np.full(len(row), -1), np.full(len(row), -1)
-        catalogue, valued = self.spec.catalogue, list(self.layout.valued)
-        _, values_start, times_start, _ = self.layout.starts
+        Changes `output`. A row's numbers come from its own stream of `draws`, and those of its events from one
+        seed.
+        """
+        member, layout = latent["member"].astype(np.int64), self.layout
+        links, valued = self.outcome.links, {int(s): i for i, s in enumerate(layout.valued)}
+        u = draws.uniform(layout.streams)
+        seed = (draws.uniform(1)[:, 0] * 2.0**53).astype(np.uint64)
+        worth, parts = np.zeros(len(u)), list[EventColumns]()
         for s, law in enumerate(self.streams):
-            mine = np.flatnonzero(stream == s)
-            r, w = row[mine], u[mine]
-            start = turn.send_at[r] if law.answer else turn.now[r]
-            logits = output[r, times_start + s * BINS : times_start + (s + 1) * BINS]
-            part = choice_of(w[:, 0], logits)
-            share = law.edges[part] + (1.0 - w[:, 1]) * (law.edges[part + 1] - law.edges[part])
-            at[mine] = np.clip(
-                start + share * (turn.until[r] - start), np.nextafter(turn.now[r], np.inf), turn.until[r]
-            )
+            p = _possible(law, turn) * chance(output[:, s])
+            worth += p * self._worth(s, output)
+            rows = np.flatnonzero(u[:, s] < p)
+            if not len(rows):
+                continue
+            cell = Draws(seed[rows] + np.array([s + 1], np.uint64) * _STEP)
+            events, number = self._events(latent, turn, output, (s, rows, cell))
+            parts.append(events)
+            told = links[member[rows], s].astype(np.float64)
             if law.values is not None:
-                o = values_start + 2 * valued.index(s)
-                value[mine] = law.values.value(output[r, o] + spread_of(output[r, o + 1]) * log_odds(w[:, 2]))
-            if law.answer:
-                channel[mine], content[mine] = catalogue.channel[turn.action[r]], catalogue.content[turn.action[r]]
-            elif law.names:
-                arrived = latent["waiting_at"][r].astype(np.float64) <= at[mine]
-                earlier = np.where(arrived, latent["waiting"][r], turn.last_contact[r]).astype(np.int64)
-                channel[mine], content[mine] = self._named(law, earlier, w[:, 3:])
-        return EventColumns(row, self._kind[stream], at, value, channel, content)
+                first = np.cumsum(number) - number
+                score = np.add.reduceat(law.values.middle(events.value), first) / number
+                told += score[:, None] * links[member[rows], layout.streams + valued[s]]
+            output[rows, : layout.linked] += told
+        return EventColumns.concat(parts), worth
+
+    def _worth(self, s: int, output: Floats) -> Floats | float:
+        """The mean reward of a stream that happens, [B]."""
+        law, reward = self.streams[s], self.spec.reward
+        each: Floats | float = float(reward.each[law.kind])
+        if law.values is not None and reward.per_value[law.kind]:
+            i = int(np.searchsorted(self.layout.valued, s))
+            centre, spread = (output[:, start + i] for start in self.layout.value)
+            each = each + reward.per_value[law.kind] * law.values.mean(centre, spread_of(spread))
+        if law.most > 1 and np.any(each):
+            i = int(np.searchsorted(self.layout.counted, s))
+            centre, spread = (output[:, start + i] for start in self.layout.number)
+            each = each * mean_number(centre, spread_of(spread), law.most)
+        return each
+
+    def _events(
+        self, latent: Latent, turn: Turn, output: Floats, drawn: tuple[int, Ints, Draws]
+    ) -> tuple[EventColumns, Ints]:
+        """The events of a stream that happens to some rows, and how many each gets. `drawn`: stream, rows, luck."""
+        s, rows, cell = drawn
+        law, number = self.streams[s], np.ones(len(rows), np.int64)
+        if law.most > 1:
+            i = int(np.searchsorted(self.layout.counted, s))
+            centre, spread = (output[rows, start + i] for start in self.layout.number)
+            number = number_of(cell.uniform(1)[:, 0], centre, spread_of(spread), np.full(len(rows), float(law.most)))
+        again = np.repeat(np.arange(len(rows)), number)
+        place = np.arange(len(again)) - np.repeat(np.cumsum(number) - number, number)
+        u = Draws(cell.key[again], np.uint64(1) + np.uint64(5) * place.astype(np.uint64)).uniform(5)
+        row = rows[again]
+        first = self.layout.part + s * BINS
+        at = self._times(law, turn, row, output[row, first : first + BINS], u)
+        value = np.zeros(len(row))
+        if law.values is not None:
+            i = int(np.searchsorted(self.layout.valued, s))
+            centre, spread = (output[row, start + i] for start in self.layout.value)
+            value = law.values.value(centre + spread_of(spread) * log_odds(u[:, 2]))
+        channel, content = self._contacts(law, latent, turn, (row, at, u))
+        return EventColumns(row, np.full(len(row), law.kind), at, value, channel, content), number
+
+    def _times(self, law: Stream, turn: Turn, row: Ints, logits: Floats, u: Floats) -> Floats:
+        start, until = turn.send_at[row] if law.answer else turn.now[row], turn.until[row]
+        part = choice_of(u[:, 0], logits)
+        share = law.edges[part] + (1.0 - u[:, 1]) * (law.edges[part + 1] - law.edges[part])
+        return np.clip(start + share * (until - start), np.nextafter(turn.now[row], np.inf), until)
+
+    def _contacts(
+        self, law: Stream, latent: Latent, turn: Turn, drawn: tuple[Ints, Floats, Floats]
+    ) -> tuple[Ints, Ints]:
+        """Channel and content that events name, -1 = none. `drawn`: row, time and five uniforms of each."""
+        row, at, u = drawn
+        catalogue = self.spec.catalogue
+        if law.answer:
+            return catalogue.channel[turn.action[row]], catalogue.content[turn.action[row]]
+        if not law.names:
+            return np.full(len(row), -1), np.full(len(row), -1)
+        arrived = latent["waiting_at"][row].astype(np.float64) <= at
+        earlier = np.where(arrived, latent["waiting"][row], turn.last_contact[row]).astype(np.int64)
+        return self._named(law, earlier, u[:, 3:])
 
     def _named(self, law: Stream, earlier: Ints, u: Floats) -> tuple[Ints, Ints]:
         """The contact that an event names which does not answer the present one."""
@@ -193,6 +258,11 @@ class EnsembleOutcomeModel:
         if self.context is not None:
             latent["inputs"] = inputs
             latent["told"] = told_of(events, len(turn.now), len(self.spec.kinds))
+
+
+def _possible(law: Stream, turn: Turn) -> Bools:
+    """Bools [B]: nothing happens in an empty window, and nobody answers what does not go out in it."""
+    return gone_out(turn.send_at, turn.until) if law.answer else np.asarray(turn.until > turn.now, bool)
 
 
 def told_of(events: EventColumns, n: int, kinds: int) -> Floats32:

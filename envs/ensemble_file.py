@@ -39,6 +39,7 @@ def write_model(path: Path, model: Saved) -> None:
         for i in range(0 if networks is None else len(networks.weights)):
             assert networks is not None
             arrays[f"{name}.weight.{i}"], arrays[f"{name}.bias.{i}"] = networks.weights[i], networks.biases[i]
+            arrays[f"{name}.links"] = networks.links
     header = {
         "format": FORMAT,
         "spec": _of_spec(model.spec),
@@ -103,7 +104,9 @@ def _parts(header: dict[str, Any], arrays: Arrays) -> Parts:
 def _networks(name: str, layers: int, arrays: Arrays) -> Networks:
     names: Sequence[int] = range(layers)
     return Networks(
-        tuple(arrays[f"{name}.weight.{i}"] for i in names), tuple(arrays[f"{name}.bias.{i}"] for i in names)
+        tuple(arrays[f"{name}.weight.{i}"] for i in names),
+        tuple(arrays[f"{name}.bias.{i}"] for i in names),
+        arrays[f"{name}.links"],
     )
 
 

@@ -54,7 +54,7 @@ class Scale:
         return Scale(np.quantile(values, upto), upto, False)
 
     def bounds(self, values: Floats) -> tuple[Floats, Floats]:
-        """The scores between which each value lies: equal for a value that is one among infinitely many.
+        """The scores between which values lie: equal for a value that is one among infinitely many.
 
         Values outside the log's range count as its ends.
         """
@@ -69,12 +69,22 @@ class Scale:
         high = np.where(last > first, self.upto[last], at)
         return log_odds(low), log_odds(high)
 
+    def middle(self, values: Floats) -> Floats:
+        """One score for each value, kept within ± 6: what other streams get to know of it."""
+        low, high = self.bounds(values)
+        return np.clip((low + high) / 2, -6.0, 6.0)
+
     def value(self, score: Floats) -> Floats:
         """The value of each score, within the log's range."""
         p = chance(score)
         if not self.steps:
             return np.interp(p, self.upto, self.level)
         return self.level[np.minimum(np.searchsorted(self.upto, p, side="right"), len(self.level) - 1)]
+
+    def mean(self, centre: Floats, spread: Floats, points: int = 16) -> Floats:
+        """The mean value [B] of logistic scores, by the midpoint rule over their quantiles."""
+        u = log_odds((np.arange(points) + 0.5) / points)
+        return np.asarray(self.value(centre[:, None] + spread[:, None] * u).mean(axis=1), np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,31 +153,68 @@ class Evolution:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where the outputs of the outcome network lie: whether [S]; how many, how much: centre and log spread; when [S,
-    BINS].
+    """Where the outputs of the outcome network lie.
 
-    counted: streams that may happen more than once. valued: streams with values.
+    In this order: whether [S]; centres of how many [C] and how much [V]; log spreads of how many [C] and how much
+    [V]; when [S, BINS]. counted: Ints [C], streams that may happen more than once. valued: Ints [V], streams with
+    values.
+
+    The first S + C + V outputs also depend linearly on S + V + k numbers: whether each earlier stream happened in
+    the same window, the mean score of each valued one (0 where it did not happen), and the action's attributes.
+    kinds: Ints [S].
     """
 
-    streams: int
+    kinds: Ints
     counted: Ints
     valued: Ints
 
     @staticmethod
     def of(streams: Sequence[Stream]) -> "Layout":
         return Layout(
-            len(streams),
+            np.array([s.kind for s in streams], np.int64),
             np.flatnonzero([s.most > 1 for s in streams]),
             np.flatnonzero([s.values is not None for s in streams]),
         )
 
     @property
-    def starts(self) -> tuple[int, int, int, int]:
-        """The first output of how many, how much, when; and the number of outputs."""
-        counts = self.streams
-        values = counts + 2 * len(self.counted)
-        times = values + 2 * len(self.valued)
-        return counts, values, times, times + self.streams * BINS
+    def streams(self) -> int:
+        return len(self.kinds)
+
+    @property
+    def told(self) -> int:
+        """Numbers that streams tell: S + V."""
+        return self.streams + len(self.valued)
+
+    @property
+    def number(self) -> tuple[int, int]:
+        """The first centre and the first log spread of how many."""
+        return self.streams, self.linked
+
+    @property
+    def value(self) -> tuple[int, int]:
+        """The first centre and the first log spread of how much."""
+        return self.streams + len(self.counted), self.linked + len(self.counted)
+
+    @property
+    def linked(self) -> int:
+        """Outputs that depend on earlier streams."""
+        return self.streams + len(self.counted) + len(self.valued)
+
+    @property
+    def part(self) -> int:
+        """The first output of when."""
+        return self.linked + len(self.counted) + len(self.valued)
+
+    @property
+    def size(self) -> int:
+        return self.part + self.streams * BINS
+
+    def may_depend(self, attributes: int) -> Bools:
+        """Bools [S + V + k, S + C + V]: the number tells of the action, or of an earlier stream of another kind."""
+        told = np.concatenate([np.arange(self.streams), self.valued])[:, None]
+        output = np.concatenate([np.arange(self.streams), self.counted, self.valued])
+        earlier = (told < output) & (self.kinds[told] != self.kinds[output])
+        return np.concatenate([earlier, np.ones((attributes, len(output)), bool)])
 
 
 def number_of(u: Floats, centre: Floats, spread: Floats, most: Floats) -> Ints:
@@ -181,6 +228,13 @@ def number_of(u: Floats, centre: Floats, spread: Floats, most: Floats) -> Ints:
 def spread_of(output: Floats) -> Floats:
     """The logistic spread from its network output, between 0.02 and 20."""
     return np.exp(np.clip(output, -4.0, 3.0))
+
+
+def mean_number(centre: Floats, spread: Floats, most: int) -> Floats:
+    """The mean [B] of `number_of`: Σ_k P(N ≥ k), k = 1 … most."""
+    upto = chance((np.log(np.arange(most + 1) + 0.5) - centre[:, None]) / spread[:, None])
+    inside = np.maximum(upto[:, -1] - upto[:, 0], 1e-12)
+    return np.asarray(1.0 + (upto[:, -1:] - upto[:, 1:-1]).sum(axis=1) / inside, np.float64)
 
 
 def choice_of(u: Floats, logits: Floats) -> Ints:

@@ -14,18 +14,22 @@ CLIP = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """M networks of the same shape, ReLU between layers. weights: float32 [M, in, out] a layer; biases: float32 [M,
-    out].
+    """M networks of the same shape, ReLU between layers.
+
+    weights: float32 [M, in, out] a layer; biases: float32 [M, out]. links: float32 [M, z, linked], added to the
+    first outputs by the caller, who learns the z numbers one after another; see `Layout`. Empty where there are
+    none.
     """
 
     weights: tuple[Floats32, ...]
     biases: tuple[Floats32, ...]
+    links: Floats32
 
     def __len__(self) -> int:
         return len(self.weights[0])
 
     def run(self, inputs: Floats32, member: Ints) -> Floats32:
-        """Outputs [B, out] of inputs [B, in], each row by its own member [B]."""
+        """Outputs [B, out] of inputs [B, in], each row by its own member [B]; without links."""
         result = np.empty((len(inputs), self.biases[-1].shape[1]), np.float32)
         for m in np.unique(member):
             rows = member == m

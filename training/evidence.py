@@ -23,12 +23,14 @@ FREQUENT = 0.02
 class Evidence:
     """N decisions and their E events, which are sorted by decision.
 
-    inputs: float32 [N, D]. possible: Bools [N, S], may the stream happen at all. counts: Ints [N, S]. first: Ints
-    [N + 1], where a decision's events begin. stream, part: Ints [E], part of the window. low, high: Floats [E],
-    bounds of the value's score. customer: Ints [N].
+    inputs: float32 [N, D]. told: float32 [N, S + V + k], what the links carry: what streams tell later ones (see
+    `Layout`). possible: Bools [N, S], may the stream happen at all. counts: Ints [N, S]. first: Ints [N + 1], where
+    a decision's events begin. stream, part: Ints [E], part of the window. low, high: Floats [E], bounds of the
+    value's score. customer: Ints [N].
     """
 
     inputs: Floats32
+    told: Floats32
     possible: Bools
     counts: Ints
     first: Ints
@@ -96,13 +98,18 @@ def is_answer(spec: Spec, turn: Turn, events: EventColumns) -> Bools:
 
 
 def streams_of(spec: Spec, journeys: Journeys, turn: Turn) -> list[Stream]:
-    """The streams that the log shows, with what is learned of them without a network."""
+    """The streams that the log shows, with what is learned of them without a network.
+
+    Kinds that the reward counts come first: their chances then depend on little that is drawn by luck.
+    """
     events, found = journeys.events, []
+    paid = (spec.reward.each != 0) | (spec.reward.per_value != 0)
     answer = is_answer(spec, turn, events)
     last, waiting, waiting_at = _walk(journeys, turn.send_at)
     row = events.row
     earlier = np.where(waiting_at[row] <= events.occurred_at, waiting[row], last[row])
-    for kind, declared in enumerate(spec.kinds):
+    for kind in np.argsort(~paid, kind="stable"):
+        declared = spec.kinds[kind]
         for cause in (False, True):
             mine = (events.kind == kind) & (answer == cause)
             if not mine.any():
@@ -113,7 +120,7 @@ def streams_of(spec: Spec, journeys: Journeys, turn: Turn) -> list[Stream]:
             valued = declared.value is not None and bool(of_kind.value.any())
             found.append(
                 Stream(
-                    kind=kind,
+                    kind=int(kind),
                     answer=cause,
                     most=int(np.bincount(of_kind.row).max()),
                     edges=_edges(_place(turn, of_kind, cause)),
@@ -150,6 +157,7 @@ def evidence_of(spec: Spec, journeys: Journeys, turn: Turn, inputs: Inputs, stre
     out, open_window = gone_out(turn.send_at, turn.until), turn.until > turn.now
     return Evidence(
         inputs=inputs.of(turn),
+        told=np.concatenate([_told(streams, events, stream, n), inputs.attributes[turn.action]], axis=1),
         possible=np.where(answers, out[:, None], open_window[:, None]),
         counts=np.bincount(events.row * s_all + stream, minlength=n * s_all).reshape(n, s_all),
         first=np.searchsorted(events.row, np.arange(n + 1)),
@@ -159,6 +167,20 @@ def evidence_of(spec: Spec, journeys: Journeys, turn: Turn, inputs: Inputs, stre
         high=high,
         customer=journeys.customer,
     )
+
+
+def _told(streams: Sequence[Stream], events: EventColumns, stream: Ints, n: int) -> Floats32:
+    """Which streams happened, and the mean score of those with values."""
+    cell = events.row * len(streams) + stream
+    counts = np.bincount(cell, minlength=n * len(streams)).reshape(n, len(streams))
+    columns = [(counts > 0).astype(np.float32)]
+    for s, law in enumerate(streams):
+        if law.values is not None:
+            mine = stream == s
+            score = law.values.middle(events.value[mine])
+            total = np.bincount(events.row[mine], weights=score, minlength=n)
+            columns.append((total / np.maximum(counts[:, s], 1))[:, None].astype(np.float32))
+    return np.concatenate(columns, axis=1)
 
 
 def evolutions_of(spec: Spec, journeys: Journeys) -> list[Evolution]:

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from engine.errors import TrainingError
-from engine.records import Floats, Floats32, Ints
+from engine.records import Bools, Floats, Floats32, Ints
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
+from envs.laws import Layout
 from envs.networks import Inputs, Networks
 from training.evidence import context_evidence_of, evidence_of, evolutions_of, streams_of, turns
 from training.journeys import Journeys
-from training.likelihood import Loss, context_bias, context_loss, outcome_bias, outcome_loss
+from training.likelihood import Loss, context_bias, context_loss, outcome_loss, outcome_start, polished
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -65,25 +66,28 @@ def fit_outcome_model(
     evidence = evidence_of(spec, train, turn, inputs, streams)
     judged = evidence_of(spec, judge, judge_turn, inputs, streams)
     evolutions = evolutions_of(spec, train)
+    paid = (spec.reward.each != 0) | (spec.reward.per_value != 0)
     told = _Told(progress, 2 if evolutions else 1)
     outcome = _train(
-        (evidence.inputs, judged.inputs),
-        (outcome_loss(evidence, streams), outcome_loss(judged, streams)),
-        evidence.customer,
-        outcome_bias(evidence, streams),
-        (settings, told),
+        _Sample(evidence.inputs, evidence.told, outcome_loss(evidence, streams, paid), evidence.customer),
+        _Sample(judged.inputs, judged.told, outcome_loss(judged, streams, paid), judged.customer),
+        (*outcome_start(evidence, streams, spec.attributes.size), Layout.of(streams).may_depend(spec.attributes.size)),
+        settings,
+        told,
     )
+    outcome = polished(outcome, evidence, streams)
     context = None
     if evolutions:
         known = context_evidence_of(train, len(spec.kinds), evidence.inputs, evolutions)
         asked = context_evidence_of(judge, len(spec.kinds), judged.inputs, evolutions)
         asked = asked if len(asked.inputs) else known
+        bias = context_bias(known, evolutions)
         context = _train(
-            (known.inputs, asked.inputs),
-            (context_loss(known, evolutions), context_loss(asked, evolutions)),
-            known.customer,
-            context_bias(known, evolutions),
-            (settings, told),
+            _Sample(known.inputs, known.inputs[:, :0], context_loss(known, evolutions), known.customer),
+            _Sample(asked.inputs, asked.inputs[:, :0], context_loss(asked, evolutions), asked.customer),
+            (bias, np.zeros((0, 1)), np.zeros((0, 1), bool)),
+            settings,
+            told,
         )
     return EnsembleOutcomeModel(spec, streams, evolutions, inputs, outcome, context)
 
@@ -97,78 +101,102 @@ def inputs_of(spec: Spec, journeys: Journeys) -> Inputs:
     return Inputs(centre.astype(np.float32), scale.astype(np.float32), attributes)
 
 
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """N decisions. inputs: float32 [N, in]; told: float32 [N, z], what the links carry; loss: of outputs; customer:
+    Ints [N].
+    """
+
+    inputs: Floats32
+    told: Floats32
+    loss: Loss
+    customer: Ints
+
+
 def _train(
-    inputs: tuple[Floats32, Floats32],
-    losses: tuple[Loss, Loss],
-    customer: Ints,
-    bias: Floats,
-    how: tuple[OutcomeSettings, "_Told"],
+    train: _Sample, judge: _Sample, start: tuple[Floats, Floats, Bools], settings: OutcomeSettings, told: "_Told"
 ) -> Networks:
-    """Inputs and losses of (training, validation) decisions → each member at its best epoch."""
-    settings, told = how
+    """Each member at the epoch that explains `judge` best. `start`: bias, links, and which links there may be."""
     rng = np.random.default_rng(settings.seed)
-    parameters = _start(inputs[0].shape[1], bias, settings)
-    decayed = {"params": parameters[0::2], "weight_decay": settings.weight_decay}
-    free = {"params": parameters[1::2], "weight_decay": 0.0}
-    optimiser = torch.optim.AdamW([decayed, free], lr=settings.learning_rate)
-    rows = [_bootstrap(customer, rng) for _ in range(settings.members)]
+    networks = _Members(train.inputs.shape[1], start, settings)
+    rows = [_bootstrap(train.customer, rng) for _ in range(settings.members)]
     size, epochs = _schedule(rows, settings)
-    best = [p.detach().clone() for p in parameters]
-    lowest = _judged(parameters, inputs[1], losses[1])
+    best, lowest = networks.copy(), networks.judged(judge)
     stale = np.zeros(settings.members, np.int64)
     for epoch in range(epochs):
         batches = _batches(rows, size, rng)
         for i, batch in enumerate(batches):
-            for group in optimiser.param_groups:
-                group["lr"] = settings.learning_rate * (1.0 - (epoch + i / len(batches)) / epochs)
-            x = torch.from_numpy(inputs[0][batch])
-            output = _run(parameters, x)
-            loss = losses[0](output.flatten(0, 1), batch.ravel()).sum() / batch.shape[1]
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        judged = _judged(parameters, inputs[1], losses[1])
+            networks.learn(train, batch, 1.0 - (epoch + i / len(batches)) / epochs)
+        judged = networks.judged(judge)
         better = judged < lowest
-        for kept, now in zip(best, parameters, strict=True):
-            kept[torch.from_numpy(better)] = now.detach()[torch.from_numpy(better)]
+        for kept, now in zip(best, networks.copy(), strict=True):
+            kept[better] = now[better]
         lowest, stale = np.minimum(judged, lowest), np.where(better, 0, stale + 1)
         told.part(0.99 * (epoch + 1) / epochs)
         if (stale >= settings.patience).all():
             break
     told.part(1.0)
-    return Networks(tuple(w.numpy() for w in best[0::2]), tuple(b.squeeze(1).numpy() for b in best[1::2]))
+    return Networks(tuple(best[0:6:2]), tuple(b[:, 0] for b in best[1:6:2]), best[6])
 
 
-def _start(size: int, bias: Floats, settings: OutcomeSettings) -> list[Tensor]:
-    """Weights and biases in turn, [M, in, out] and [M, 1, out] a layer (He et al. 2015); the last bias is given."""
-    generator = torch.Generator().manual_seed(settings.seed)
-    widths = [size, settings.hidden, settings.hidden, len(bias)]
-    parameters: list[Tensor] = []
-    for i, (a, b) in enumerate(pairwise(widths)):
-        gain = (2.0 / a) ** 0.5 if i < 2 else 0.1 * (1.0 / a) ** 0.5
-        parameters.append(torch.randn(settings.members, a, b, generator=generator) * gain)
-        parameters.append(torch.zeros(settings.members, 1, b))
-    parameters[-1] += torch.from_numpy(bias.astype(np.float32))
-    return [p.requires_grad_() for p in parameters]
+class _Members:
+    """M networks with two hidden layers, as stacked tensors, and their optimiser."""
 
+    def __init__(self, size: int, start: tuple[Floats, Floats, Bools], settings: OutcomeSettings) -> None:
+        """Random weights (He et al. 2015); the bias of the outputs and the links are given."""
+        bias, links, allowed = start
+        m, generator = settings.members, torch.Generator().manual_seed(settings.seed)
+        self._parameters: list[Tensor] = []
+        for i, (a, b) in enumerate(pairwise([size, settings.hidden, settings.hidden, len(bias)])):
+            gain = (2.0 / a) ** 0.5 if i < 2 else 0.1 * (1.0 / a) ** 0.5
+            self._parameters += [torch.randn(m, a, b, generator=generator) * gain, torch.zeros(m, 1, b)]
+        self._parameters[-1] += torch.from_numpy(bias.astype(np.float32))
+        self._parameters.append(torch.from_numpy(links.astype(np.float32)).repeat(m, 1, 1))
+        for parameter in self._parameters:
+            parameter.requires_grad_()
+        self._allowed = torch.from_numpy(allowed.astype(np.float32))
+        self._rate = settings.learning_rate
+        decayed = {"params": self._parameters[0:6:2], "weight_decay": settings.weight_decay}
+        free = {"params": [*self._parameters[1:6:2], self._parameters[6]], "weight_decay": 0.0}
+        self._optimiser = torch.optim.AdamW([decayed, free], lr=self._rate)
 
-def _run(parameters: list[Tensor], x: Tensor) -> Tensor:
-    """[M, R, in] → [M, R, out]."""
-    for weight, bias in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
-        x = torch.relu(torch.baddbmm(bias, x, weight))
-    return torch.baddbmm(parameters[-1], x, parameters[-2])
+    def learn(self, sample: _Sample, batch: Ints, pace: float) -> None:
+        """One step on decisions [M, b], at this share of the learning rate."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._rate * pace
+        output = self._run(torch.from_numpy(sample.inputs[batch]), torch.from_numpy(sample.told[batch]))
+        loss = sample.loss(output.flatten(0, 1), batch.ravel()).sum() / batch.shape[1]
+        self._optimiser.zero_grad()
+        loss.backward()
+        self._optimiser.step()
 
+    def judged(self, sample: _Sample, block: int = 4096) -> Floats:
+        """Mean negative log-likelihood of each member, [M]."""
+        members, n = len(self._parameters[0]), len(sample.inputs)
+        total = np.zeros(members)
+        with torch.no_grad():
+            for start in range(0, n, block):
+                rows = np.arange(start, min(start + block, n))
+                parts = (torch.from_numpy(x[rows]).expand(members, -1, -1) for x in (sample.inputs, sample.told))
+                nll = sample.loss(self._run(*parts).flatten(0, 1), np.tile(rows, members))
+                total += nll.reshape(members, -1).sum(dim=1).numpy()
+        return total / n
 
-def _judged(parameters: list[Tensor], inputs: Floats32, loss: Loss, block: int = 4096) -> Floats:
-    """Mean negative log-likelihood of each member, [M]."""
-    members, total = len(parameters[0]), np.zeros(len(parameters[0]))
-    with torch.no_grad():
-        for start in range(0, len(inputs), block):
-            rows = np.arange(start, min(start + block, len(inputs)))
-            output = _run(parameters, torch.from_numpy(inputs[rows]).expand(members, -1, -1))
-            nll = loss(output.flatten(0, 1), np.tile(rows, members))
-            total += nll.reshape(members, -1).sum(dim=1).numpy()
-    return total / len(inputs)
+    def copy(self) -> list[Floats32]:
+        """Weight and bias of each layer in turn, then the links."""
+        *layers, links = (p.detach().numpy().copy() for p in self._parameters)
+        return [*layers, links * self._allowed.numpy()]
+
+    def _run(self, x: Tensor, told: Tensor) -> Tensor:
+        """[M, R, in] and [M, R, z] → [M, R, out]."""
+        w, links = self._parameters, self._parameters[6] * self._allowed
+        x = torch.relu(torch.baddbmm(w[1], x, w[0]))
+        x = torch.relu(torch.baddbmm(w[3], x, w[2]))
+        output = torch.baddbmm(w[5], x, w[4])
+        if not told.shape[2]:
+            return output
+        width = links.shape[2]
+        return torch.cat([output[..., :width] + torch.bmm(told, links), output[..., width:]], dim=2)
 
 
 def _bootstrap(customer: Ints, rng: np.random.Generator) -> Ints:

@@ -7,25 +7,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.records import Floats, Ints
-from envs.laws import BINS, Evolution, Layout, Stream
+from engine.records import Bools, Floats, Ints
+from envs.laws import BINS, Evolution, Layout, Stream, chance
+from envs.networks import Networks
 from training.evidence import ContextEvidence, Evidence
 
 Loss = Callable[[Tensor, Ints], Tensor]
 """(outputs [R, O], the decisions [R] they are for) → negative log-likelihoods [R]."""
 
 
-def outcome_loss(evidence: Evidence, streams: Sequence[Stream]) -> Loss:
+PAID = 5.0
+"""Weight of whether a kind happens that the reward counts: orders are rarer than visits, and matter more."""
+
+
+def outcome_loss(evidence: Evidence, streams: Sequence[Stream], paid: Bools) -> Loss:
     """Of the events that followed each decision: whether, how many, when, how much."""
     layout = Layout.of(streams)
     counts, possible = torch.from_numpy(evidence.counts), torch.from_numpy(evidence.possible)
+    weight = torch.tensor([PAID if paid[s.kind] else 1.0 for s in streams])
     bounds = torch.from_numpy(np.stack([evidence.low, evidence.high], axis=1).astype(np.float32))
     stream, part = torch.from_numpy(evidence.stream), torch.from_numpy(evidence.part)
     most = torch.tensor([float(streams[s].most) for s in layout.counted])
     counted = torch.from_numpy(layout.counted)
     place = torch.full((len(streams),), -1)
     place[torch.from_numpy(layout.valued)] = torch.arange(len(layout.valued))
-    number_at, value_at, part_at, _ = layout.starts
+    (number_at, number_spread), (value_at, value_spread) = layout.number, layout.value
 
     def loss(output: Tensor, rows: Ints) -> Tensor:
         at, width, flat = torch.from_numpy(rows), output.shape[1], output.flatten()
@@ -33,18 +39,18 @@ def outcome_loss(evidence: Evidence, streams: Sequence[Stream]) -> Loss:
         whether = functional.binary_cross_entropy_with_logits(
             output[:, : layout.streams], happened.float(), reduction="none"
         )
-        total = (whether * possible[at]).sum(dim=1)
+        total = (whether * possible[at]) @ weight
         cell, which = torch.nonzero(happened[:, counted], as_tuple=True)
-        outputs = _two(flat, cell * width + number_at + 2 * which)
+        outputs = _two(flat, cell * width + which, number_at, number_spread)
         seen = number[cell, counted[which]].float()
         total = total.index_add(0, cell, _number_nll(seen, *outputs, most[which]))
         event, cell = _events_of(evidence.first, rows)
         s = stream[event]
-        times = output[:, part_at:].reshape(-1, BINS).index_select(0, cell * layout.streams + s)
+        times = output[:, layout.part :].reshape(-1, BINS).index_select(0, cell * layout.streams + s)
         total = total.index_add(0, cell, functional.cross_entropy(times, part[event], reduction="none"))
         valued = torch.nonzero(place[s] >= 0).squeeze(1)
         low, high = bounds[event[valued]].unbind(1)
-        outputs = _two(flat, cell[valued] * width + value_at + 2 * place[s[valued]])
+        outputs = _two(flat, cell[valued] * width + place[s[valued]], value_at, value_spread)
         return total.index_add(0, cell[valued], _score_nll(low, high, *outputs))
 
     return loss
@@ -73,9 +79,9 @@ def context_loss(evidence: ContextEvidence, evolutions: Sequence[Evolution]) -> 
     return loss
 
 
-def _two(flat: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-    """The outputs at these places and those that follow them: a centre and a spread."""
-    return flat.index_select(0, at), flat.index_select(0, at + 1)
+def _two(flat: Tensor, at: Tensor, centre: int, spread: int) -> tuple[Tensor, Tensor]:
+    """Centres and log spreads, which begin at these outputs."""
+    return flat.index_select(0, at + centre), flat.index_select(0, at + spread)
 
 
 def _events_of(first: Ints, rows: Ints) -> tuple[Tensor, Tensor]:
@@ -112,18 +118,85 @@ def _score_nll(low: Tensor, high: Tensor, centre: Tensor, spread: Tensor) -> Ten
     return torch.where(wide, -_between(a, torch.where(wide, b, a + 1.0)), density)
 
 
-def outcome_bias(evidence: Evidence, streams: Sequence[Stream]) -> Floats:
-    """Outputs that say the log's averages: where every member starts."""
+def outcome_start(evidence: Evidence, streams: Sequence[Stream], attributes: int) -> tuple[Floats, Floats]:
+    """Bias [O] and links [S + V + k, S + C + V] where every member starts: what the streams tell of each other.
+
+    Whether: a logistic regression on what earlier streams tell. How much: a linear one. Nothing of the action yet:
+    it was chosen by what the network sees, and without that its effect would be mistaken.
+    """
     layout = Layout.of(streams)
-    number_at, _, _, size = layout.starts
-    bias = np.zeros(size)
-    share = (evidence.counts.clip(max=1).sum(axis=0) + 0.5) / (evidence.possible.sum(axis=0) + 1.0)
-    bias[: layout.streams] = np.log(share) - np.log1p(-share)
+    allowed = layout.may_depend(attributes)
+    allowed[layout.told :] = False
+    bias, links = np.zeros(layout.size), np.zeros(allowed.shape)
     for i, s in enumerate(layout.counted):
         number = np.log(evidence.counts[evidence.counts[:, s] > 0, s])
-        bias[number_at + 2 * i] = number.mean()
-        bias[number_at + 2 * i + 1] = np.log(0.55 * number.std() + 0.1)
-    return bias
+        bias[layout.number[0] + i], bias[layout.number[1] + i] = number.mean(), np.log(0.55 * number.std() + 0.1)
+    share = (evidence.counts.clip(max=1).sum(axis=0) + 0.5) / (evidence.possible.sum(axis=0) + 1.0)
+    bias[: layout.streams] = np.log(share) - np.log1p(-share)
+    more = _regressions(evidence, layout, allowed, np.tile(bias[: layout.linked], (len(evidence.counts), 1)))
+    bias[: layout.linked] += more[0]
+    return bias, links + more[1]
+
+
+def polished(networks: Networks, evidence: Evidence, streams: Sequence[Stream]) -> Networks:
+    """The networks with what regressions still find in the residuals: of earlier streams and of the action's
+    attributes.
+
+    Rare outcomes are lost among the frequent ones in the few steps that a network makes; a ridge regression with
+    the network as its offset is exact, and keeps to the network where the log says little.
+    """
+    layout, members = Layout.of(streams), len(networks)
+    allowed = layout.may_depend(evidence.told.shape[1] - layout.told)
+    output = evidence.told @ networks.links.mean(axis=0)
+    for m in range(members):
+        output += networks.run(evidence.inputs, np.full(len(evidence.inputs), m))[:, : layout.linked] / members
+    bias, links = _regressions(evidence, layout, allowed, output)
+    biases = networks.biases[-1].copy()
+    biases[:, : layout.linked] += bias.astype(np.float32)
+    return Networks(networks.weights, (*networks.biases[:-1], biases), networks.links + links.astype(np.float32))
+
+
+def _regressions(evidence: Evidence, layout: Layout, allowed: Bools, output: Floats) -> tuple[Floats, Floats]:
+    """What to add to bias [linked] and links [z, linked] of whether and how much, beside the present outputs [N,
+    linked].
+    """
+    bias, links, told = np.zeros(layout.linked), np.zeros(allowed.shape), evidence.told
+    for s in range(layout.streams):
+        known, rows = np.flatnonzero(allowed[:, s]), np.flatnonzero(evidence.possible[:, s])
+        x = told[np.ix_(rows, known)].astype(np.float64)
+        weights = _logistic(x, evidence.counts[rows, s] > 0, output[rows, s].astype(np.float64))
+        bias[s], links[known, s] = weights[0], weights[1:]
+    for i, s in enumerate(layout.valued):
+        column = layout.value[0] + i
+        known, rows = np.flatnonzero(allowed[:, column]), np.flatnonzero(evidence.counts[:, s])
+        score = told[rows, layout.streams + i] - output[rows, column]
+        weights = _linear(told[np.ix_(rows, known)].astype(np.float64), score)
+        bias[column], links[known, column] = weights[0], weights[1:]
+    return bias, links
+
+
+def _logistic(x: Floats, happened: Bools, offset: Floats, ridge: float = 4.0) -> Floats:
+    """Intercept and weights of a ridge logistic regression beside an offset, by Newton; the intercept is hardly held.
+
+    A ridge of 4 is a prior standard deviation of 0.5 for each weight, in log-odds.
+    """
+    x = np.concatenate([np.ones((len(x), 1)), x], axis=1)
+    held = np.diag([1e-3, *[ridge] * (x.shape[1] - 1)])
+    weights = np.zeros(x.shape[1])
+    for _ in range(25):
+        p = chance(offset + x @ weights)
+        step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + held, x.T @ (happened - p) - held @ weights)
+        weights += np.clip(step, -1.0, 1.0)
+        if np.abs(step).max() < 1e-3:
+            break
+    return weights
+
+
+def _linear(x: Floats, y: Floats, ridge: float = 50.0) -> Floats:
+    """Intercept and weights of a ridge regression."""
+    x = np.concatenate([np.ones((len(x), 1)), x], axis=1)
+    held = np.diag([1e-3, *[ridge] * (x.shape[1] - 1)])
+    return np.asarray(np.linalg.solve(x.T @ x + held, x.T @ y), np.float64)
 
 
 def context_bias(evidence: ContextEvidence, evolutions: Sequence[Evolution]) -> Floats:

@@ -34,7 +34,8 @@ def streams(spec: Spec) -> list[Stream]:
 def model_of(spec: Spec, members: int = 2, hidden: int = 3) -> EnsembleOutcomeModel:
     """Streams of chance 0.6, 0.3, 0.8; orders 0.1 in member 0 and 0.5 in member 1. Nothing depends on the inputs."""
     laws = streams(spec)
-    size = Layout.of(laws).starts[3]
+    layout = Layout.of(laws)
+    size = layout.size
     bias = np.zeros((members, size), np.float32)
     bias[:, :3] = np.log([0.6 / 0.4, 0.3 / 0.7, 0.8 / 0.2])
     bias[0, 3], bias[1:, 3] = np.log(0.1 / 0.9), 0.0
@@ -44,6 +45,7 @@ def model_of(spec: Spec, members: int = 2, hidden: int = 3) -> EnsembleOutcomeMo
     balance = Evolution(2, np.array([0.0]), Scale.of(np.arange(101.0)))
     sizes = [inputs.size, hidden, size], [inputs.size + 2 * len(spec.kinds) + 1, hidden, balance.width]
     outcome, context = ([np.zeros((members, a, b), np.float32) for a, b in pairwise(s)] for s in sizes)
+    links = np.zeros((members, layout.told + attributes.shape[1], layout.linked), np.float32)
     still = np.tile(np.array([-50, 0, -50, 0, 0], np.float32), (members, 1))
     hold: Floats32 = np.zeros((members, hidden), np.float32)
     return EnsembleOutcomeModel(
@@ -51,8 +53,8 @@ def model_of(spec: Spec, members: int = 2, hidden: int = 3) -> EnsembleOutcomeMo
         laws,
         [balance],
         inputs,
-        Networks(tuple(outcome), (hold, bias)),
-        Networks(tuple(context), (hold, still)),
+        Networks(tuple(outcome), (hold, bias), links),
+        Networks(tuple(context), (hold, still), np.zeros((members, 0, 1), np.float32)),
     )
 
 
@@ -86,7 +88,8 @@ def test_events_come_as_often_as_their_chances_say() -> None:
     happened = np.zeros((n, len(spec.kinds)), bool)
     happened[events.row, events.kind] = True
     np.testing.assert_allclose(happened.mean(axis=0), [0.6, 1 - 0.7 * 0.2, 0.3, 0, 0], atol=0.012)
-    np.testing.assert_allclose(model.probabilities(turn)[0], [0.6, 1 - 0.7 * 0.2, 0.3, 0, 0], atol=1e-6)
+    told = np.zeros((n, model.layout.told), np.float32)
+    np.testing.assert_allclose(model.probabilities(turn, told)[0], [0.6, 1 - 0.7 * 0.2, 0.3, 0, 0], atol=1e-6)
     assert happened[latent["member"] == 0, 2].mean() == pytest.approx(0.1, abs=0.012)
     assert ((events.occurred_at > turn.now[events.row]) & (events.occurred_at <= turn.until[events.row])).all()
     visits = events.take(events.kind == 0)
@@ -95,6 +98,39 @@ def test_events_come_as_often_as_their_chances_say() -> None:
     assert np.bincount(visits.row).max() == 5
     assert events.value[events.kind == 2].mean() == pytest.approx(np.exp(3.125), rel=0.05)
     assert (visits.channel == -1).all()
+
+
+def test_a_stream_knows_what_earlier_ones_drew_and_what_was_done() -> None:
+    """Orders: never without a visit; dearer by one in score for each score of the visits; an offer doubles the odds."""
+    spec = tiny_spec()
+    model = model_of(spec, members=1)
+    links, layout, order = model.outcome.links, model.layout, 3
+    links[0, 0, order], model.outcome.biases[1][0, order] = 50.0, -50.0
+    links[0, layout.streams, layout.value[0] + 1] = 1.0
+    offered = spec.attributes.names.index("content:offer")
+    links[0, layout.told + offered, order] = np.log(2.0)
+    model = EnsembleOutcomeModel(spec, model.streams, model.evolutions, model.inputs, model.outcome, model.context)
+    n, share = 20_000, []
+    for content in ("tip", "offer"):
+        latent, draws = begun(model, n)
+        turn = turn_of(spec, n, spec.catalogue.row("email", content, "now"))
+        events, worth = model.outcomes_and_worth(latent, turn, draws)
+        visited = np.bincount(events.row[events.kind == 0], minlength=n) > 0
+        orders = events.take(events.kind == 2)
+        assert visited[orders.row].all()
+        share.append(len(orders) / visited.sum())
+        paid = spec.reward.of_events(events, turn.action)
+        assert worth.mean() == pytest.approx(paid.mean(), rel=0.06)
+        assert worth.std() < 0.8 * paid.std()
+        spent = np.bincount(events.row[events.kind == 0], weights=events.value[events.kind == 0], minlength=n)
+        mean_spent = (spent / np.maximum(np.bincount(events.row[events.kind == 0], minlength=n), 1))[orders.row]
+        assert orders.value[mean_spent == 20].mean() > 1.3 * orders.value[mean_spent == 10].mean()
+    np.testing.assert_allclose(share, [1 / 2, 2 / 3], atol=0.02)
+    told = np.zeros((1, layout.told), np.float32)
+    one = turn_of(spec, 1, spec.catalogue.row("email", "offer", "now"))
+    assert model.probabilities(one, told)[0, 2] < 1e-9
+    told[0, 0] = 1.0
+    assert model.probabilities(one, told)[0, 2] == pytest.approx(2 / 3)
 
 
 def test_nobody_answers_what_has_not_gone_out() -> None:

@@ -11,7 +11,7 @@ from envs.draws import Draws
 from envs.ensemble import EnsembleOutcomeModel
 from tests.envs.tiny import TinyWorld, tiny_replay, tiny_spec
 from tests.training.played import play
-from training.evidence import is_answer, turns
+from training.evidence import evidence_of, is_answer, turns
 from training.fit import OutcomeSettings, fit_outcome_model
 from training.journeys import Journeys
 
@@ -33,9 +33,11 @@ def learned() -> EnsembleOutcomeModel:
 
 
 def test_it_learns_what_the_world_does(learned: EnsembleOutcomeModel) -> None:
-    fresh = turns(SPEC, journeys(400, 2))
+    others = journeys(400, 2)
+    fresh = turns(SPEC, others)
     truth = WORLD.rates(fresh.context, fresh.action, fresh.send_at, fresh.until)
-    chances = learned.probabilities(fresh)
+    told = evidence_of(SPEC, others, fresh, learned.inputs, learned.streams).told[:, : learned.layout.told]
+    chances = learned.probabilities(fresh, told)
     assert np.abs(chances - truth).mean(axis=0).max() < 0.06
     order = SPEC.fold.kind_index("order")
     for content in (0, 1):  # the effect of an action is what a policy lives on
