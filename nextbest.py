@@ -241,7 +241,7 @@ def ui(host: str, port: int) -> None:
 
     Writes: nothing but what you change in the UI.
     """
-    from training.tracking import ui as show
+    from training.views import ui as show
 
     show(port=port, host=host)
 

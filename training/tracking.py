@@ -7,10 +7,8 @@ candidate. Nothing here is global: two stores can be open side by side (except i
 import json
 import logging
 import os
-import socket
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +18,7 @@ from urllib.request import url2pathname
 from warnings import catch_warnings, simplefilter
 
 from engine.bundle import Bundle
-from engine.errors import ServiceError, StoreError, TrainingError
+from engine.errors import StoreError, TrainingError
 
 # Read by MLflow when it is imported: no reports home, no chatter between our own lines.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -35,7 +33,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
-from rich.console import Console
 
 from training.nextbest_policy import example
 
@@ -268,31 +265,6 @@ class Tracking:
             raise
         finally:
             self.client.set_terminated(run_id, status)
-
-
-def ui(folder: Path = Path("mlruns"), port: int = 5000, host: str = "127.0.0.1") -> None:
-    """The `ui` verb: serve the MLflow UI on the store in `folder` until Ctrl-C.
-
-    Prints where the candidates of the latest training stand side by side. Raises ServiceError if the port is taken.
-    """
-    from training.views import address
-
-    store, root = Tracking(folder), f"http://{host}:{port}"
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as problem:
-            raise ServiceError(f"port {port}: {problem.strerror or problem}; choose another with --port") from None
-    console = Console(soft_wrap=True)
-    console.print(f"MLflow on {store.folder}: {root} (Ctrl-C ends it)", highlight=False)
-    with suppress(TrainingError):
-        console.print(f"the latest training: {address(store, store.latest(), root)}", highlight=False)
-    sys.stdout.flush()
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store.uri, "--host", host]
-    quiet = ["--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
-    os.execve(sys.executable, [*command, *quiet], environment)  # signals then reach MLflow itself
 
 
 def _signature() -> ModelSignature:

@@ -14,7 +14,7 @@ from engine.decider import Decider
 from engine.errors import NextBestError, ServiceError, StoreError, TrainingError
 from engine.records import Request, Value
 from tests.training.small_log import SPEC
-from training import export, tracking
+from training import export, tracking, views
 from training.network import Shape, TwoTower
 from training.report import Line, learning_curve
 from training.tracking import Run, Tracking
@@ -174,4 +174,4 @@ def test_the_ui_says_that_its_port_is_taken(store: Tracking) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ServiceError, match=f"port {port}: Address already in use"):
-            tracking.ui(store.folder, port)
+            views.ui(store.folder, port)
