@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.errors import TrainingError
-from engine.records import Bools, EventColumns, Floats, Floats32, Ints
+from engine.records import HOLD, Bools, EventColumns, Floats, Floats32, Ints
 from engine.spec import Spec
 from envs.contacts import ContactTrail
 from envs.draws import Draws
@@ -156,10 +156,15 @@ class JourneyBatch:
             action=action,
             last_contact=self._trail.latest(rows, self.now),
             now=self.now,
-            send_at=self.spec.catalogue.send_at_of(action, self.now, self.zone),
+            send_at=self._send_at(action),
             until=self.until,
             zone=self.zone.copy(),
         )
+
+    def _send_at(self, action: Ints) -> Floats:
+        """[B], NaN for hold. A contact that was logged although its time of day had passed went out at once."""
+        at = self.spec.catalogue.send_at_of(action, self.now, self.zone)
+        return np.where((action != HOLD) & np.isnan(at), self.now, at)
 
     def _until_the_end(self, events: EventColumns) -> tuple[EventColumns, Bools]:
         """Nothing follows an event that ends the journey. Also which rows [B] had one."""

@@ -6,6 +6,7 @@ import pytest
 from engine.errors import SpecError, TrainingError
 from engine.journey import WITHDRAWN
 from engine.records import DAY, HOLD, EventColumns, Floats, Ints
+from envs.batch import JourneyBatch
 from envs.draws import Draws
 from envs.outcomes import Latent, Turn
 from envs.replay import Replay
@@ -203,3 +204,14 @@ def lift(replay: Replay, action: int) -> Floats:
             events = WORLD.outcomes(latent, turn_of(replay, day, row), stream)
             added[day] += sign * SPEC.reward.of_events(events, row).mean()
     return added
+
+
+def test_a_logged_contact_whose_hour_had_passed_went_out_at_once() -> None:
+    shop = world("retail")
+    batch = JourneyBatch(shop.spec, shop, shop.replay(60, 2, 5), Draws.seeded(3, 60))
+    batch.reset(journey=np.arange(60))
+    evening = shop.spec.catalogue.row("email", "newsletter", "this_evening")
+    planned = shop.spec.catalogue.send_at_of(np.full(60, evening), batch.now, batch.zone)
+    assert np.isnan(planned).any()
+    step = batch.step(np.full(60, evening), enforce=False)
+    np.testing.assert_array_equal(step.turn.send_at, np.where(np.isnan(planned), step.turn.now, planned))
