@@ -142,7 +142,9 @@ def action_mix(catalogue: Catalogue, shares: Mapping[str, Floats]) -> Figure:
 
 def candidates_table(rows: Sequence[Sequence[str]], columns: Sequence[str], title: str) -> Table:
     """A table for the terminal: the first column is a name, the others are numbers as text."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, collapse_padding=True
+    )
     for place, column in enumerate(columns):
         table.add_column(column, justify="right" if place else "left", no_wrap=True)
     for row in rows:

@@ -38,17 +38,19 @@ def show(report: Report, console: Console) -> None:
     """Print the candidates side by side."""
     known = any(e.truth for e in report.evaluations)
     modelled = any(e.environment for e in report.evaluations)
-    columns = ["candidate", "value [95 %]", "gain over the log [95 %]", "ESS"]
-    columns += ["environment"] if modelled else []
-    columns += ["true value", "true gain"] if known else []
-    columns += ["contacts/week"]
+    columns = ["candidate", "value\n[95 %]", "gain over the\nlog [95 %]"]
+    columns += ["environ-\nment"] if modelled else []
+    columns += ["true\nvalue", "true\ngain"] if known else []
+    columns += ["contacts\nper week"]
     title = (
         f"Off-policy estimates ({report.currency} per journey, by {report.evaluations[0].value.method}), "
         f"{report.customers:,} held-out customers, {report.decisions:,} decisions"
     )
-    rows = [["the log itself", _span(report.logged), "", _count(report.logged.ess)]]
+    rows = [["the log itself", _span(report.logged), ""]]
     rows[0] += [""] * (len(columns) - len(rows[0]))
     rows += [_row(e, modelled, known) for e in report.evaluations]
+    # An interval goes below its number, so that the table fits a terminal of 80 columns.
+    rows = [[cell.replace(" [", "\n[").replace(" ± ", "\n± ") for cell in row] for row in rows]
     console.print(drawing.candidates_table(rows, columns, title))
     for note in _notes(report):
         console.print(f"[dim]{note}[/]", highlight=False)
@@ -124,7 +126,7 @@ def page(report: Report) -> str:
 
 
 def _row(e: Evaluation, modelled: bool, known: bool) -> list[str]:
-    row = [e.candidate, _span(e.value), _span(e.gain), _count(e.value.ess)]
+    row = [e.candidate, _span(e.value), _span(e.gain)]
     row += [_span(e.environment) if e.environment else ""] if modelled else []
     if known:
         row += [_truth(e.truth.value, e.truth.value_error), _gain(e)] if e.truth else ["", ""]
@@ -169,12 +171,12 @@ def _span(e: Estimate) -> str:
     if e.value is None:
         return "no support"
     if e.lower is None or e.upper is None:
-        return f"{e.value:.4g}"
-    return f"{e.value:.4g} [{e.lower:.4g}, {e.upper:.4g}]"
+        return f"{e.value:.3g}"
+    return f"{e.value:.3g} [{e.lower:.3g}, {e.upper:.3g}]"
 
 
 def _truth(value: float, error: float) -> str:
-    return f"{value:.4g} ± {1.96 * error:.2g}"
+    return f"{value:.3g} ± {1.96 * error:.2g}"
 
 
 def _gain(e: Evaluation) -> str:
