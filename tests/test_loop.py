@@ -70,13 +70,15 @@ def test_mlflow_can_load_the_champion(place: Path, champion: Path) -> None:
     assert Bundle.load(champion).spec.digest == Spec.read(place / "runs/log/nextbest.toml").digest
 
 
-def test_customers_of_the_world_meet_the_service(champion: Path, tmp_path: Path) -> None:
+def test_customers_of_the_world_meet_the_service(place: Path, champion: Path, tmp_path: Path) -> None:
     lived = live(world("retail"), champion, tmp_path / "store.db", customers=40, days=6, seed=11)
     assert len(lived.latency) > 40
     assert lived.events > 40
     assert lived.skew < 1e-6
     gain, low, high = lived.lift
     assert low <= gain <= high
+    log = f"sqlite:///{tmp_path / 'store.db'}"
+    assert "decisions" in _nextbest(place, "check", str(champion / "spec.toml"), "--log", log)
 
 
 def test_decide_and_track_by_hand(place: Path, champion: Path, tmp_path: Path) -> None:
@@ -94,5 +96,3 @@ def test_decide_and_track_by_hand(place: Path, champion: Path, tmp_path: Path) -
         assert "is in the log" in _nextbest(place, *told, "--event-id", "e-1")
         assert "nothing changed" in _nextbest(place, *told, "--event-id", "e-1")
     assert skew(champion, store) < 1e-6
-    spec = str(champion / "spec.toml")
-    assert "decisions" in _nextbest(place, "check", spec, "--log", f"sqlite:///{store}")
