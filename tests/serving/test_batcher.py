@@ -106,7 +106,7 @@ def test_closing_finishes_what_was_accepted(slow: Slow, threads: ThreadPoolExecu
         batcher.submit(FindCall("c"), None)
     slow.gate.set()
     closing.result(10)
-    assert [str(f.result(0)) for f in (first, *futures)] == ["first", "a", "b"]
+    assert [str(f.result(10)) for f in (first, *futures)] == ["first", "a", "b"]
 
 
 def test_a_call_that_breaks_the_handler_spoils_only_itself(
