@@ -158,7 +158,7 @@ def replayed(journeys: Journeys, bundle: Path, store: Path) -> tuple[Floats, int
 def skew(bundle: Path, store: Path) -> float:
     """Training reads the log that the service wrote, folds it, and asks the policy again: the largest difference."""
     served = Bundle.load(bundle)
-    journeys = Journeys.of(served.spec, read_log(served.spec, f"sqlite:///{store}"))
+    journeys = Journeys.of(served.spec, read_log(served.spec, f"sqlite:///{store.resolve()}"))
     probabilities = served.policy.probabilities(journeys.observation, journeys.mask)
     again = probabilities[np.arange(len(journeys)), journeys.action]
     return float(np.abs(again - journeys.propensity).max())
