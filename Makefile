@@ -44,7 +44,6 @@ clean: ## remove .venv and what tools left behind; never runs/ or mlruns/
 	rm -rf .venv dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# obp wants packages of 2021, so it comes without them: only the data files inside it are read (examples/open_bandit).
 $(READY):
 	@if [ -z "$(PYTHON)" ]; then echo "NextBest needs Python 3.11 or newer on the PATH (or: make PYTHON=/path/to/python3.11)."; exit 2; fi
 	@if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
@@ -52,7 +51,7 @@ $(READY):
 	@echo "Setting up .venv with $(PYTHON) and the versions of constraints.txt; a few minutes, once."
 	@rm -f .venv/ready-*
 	@$(PYTHON) -m venv .venv
-	@{ $(BIN)/python -m pip install --quiet --editable '.[serving,training,datasets,dev]' --constraint constraints.txt && \
-	   $(BIN)/python -m pip install --quiet --no-deps --constraint constraints.txt obp; } > .venv/setup.log 2>&1 || \
+	@$(BIN)/python -m pip install --quiet --editable '.[serving,training,datasets,dev]' --constraint constraints.txt \
+		> .venv/setup.log 2>&1 || \
 		{ grep -v '^WARNING' .venv/setup.log | tail -n 20; echo "Set-up failed; all of it is in .venv/setup.log."; exit 1; }
 	@touch $@

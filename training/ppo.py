@@ -52,7 +52,7 @@ class PpoSettings:
     learning_rate: float = 2e-3
     clip: float = 0.2
     gae_lambda: float = 0.9
-    closeness: float = 0.02
+    closeness: float = 0.3
     forget: float = 0.1
     epsilon: float = 0.02
     judge_every: int = 5

@@ -64,4 +64,4 @@ def test_a_table_for_the_terminal_keeps_names_left_and_numbers_right() -> None:
     table = report.candidates_table([("ppo", "5.10"), ("hold", "13.00")], ("name", "value"), "Title")
     Console(file=text, width=80).print(table)
     lines = [line.rstrip() for line in text.getvalue().splitlines()]
-    assert lines == ["Title", "name  value", "ppo    5.10", "hold  13.00"]
+    assert lines == ["Title", "name value", "ppo   5.10", "hold 13.00"]
