@@ -1,5 +1,6 @@
 """The front door: `nextbest <verb>`. Each verb is one lazy line into a room, so that `nextbest --help` is quick."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ class FrontDoor(click.Group):
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped job ends like an interrupted one
         try:
             return super().invoke(ctx)
         except NextBestError as mistake:
@@ -40,6 +42,8 @@ class FrontDoor(click.Group):
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             ctx.exit(130)
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 @click.group(

@@ -1,6 +1,7 @@
 """The front door: which verbs there are, what their help says, how they start, and how they fail."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -84,6 +85,21 @@ def test_ctrl_c_is_one_line_and_status_130() -> None:
     shown = CliRunner().invoke(_door(KeyboardInterrupt()), ["verb"])
     assert shown.exit_code == 130
     assert shown.stderr.strip() == "Interrupted."
+
+
+def test_a_job_that_is_told_to_end_ends_like_an_interrupted_one() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    @click.group(cls=FrontDoor)
+    def door() -> None: ...
+
+    @door.command()
+    def verb() -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    shown = CliRunner().invoke(door, ["verb"])
+    assert (shown.exit_code, shown.stderr.strip()) == (130, "Interrupted.")
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_bug_of_ours_is_not_dressed_up_as_a_mistake_of_theirs() -> None:

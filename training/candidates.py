@@ -143,7 +143,8 @@ def record(ground: Ground, made: Made, tracking: Tracking, parent: Run, experime
         child.metrics(numbers | more, EXPLAINED)
         child.files(bundle.path, BUNDLE)
         _draw_training(ground, made, child)
-    shown = [f"{value:.{places}f}" for value, places in zip(numbers.values(), (2, 2, 0, 2), strict=True)]
+    value, margin, contacts, distance = numbers.values()
+    shown = (report.figure(value), report.figure(margin, digits=2), f"{contacts:.0f}", f"{max(distance, 0.0):.2f}")
     return Judged((made.name, *shown, bundle.version), share)
 
 

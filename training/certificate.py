@@ -73,6 +73,11 @@ class Calibration:
     count: tuple[int, ...]
 
     @property
+    def judged(self) -> bool:
+        """Did it happen often enough that luck does not decide?"""
+        return self.rate * sum(self.count) >= ENOUGH
+
+    @property
     def skill(self) -> float:
         """Share of the base log-loss that the model explains; 0 = as good as knowing the share only."""
         return 1.0 - self.log_loss / self.base_log_loss if self.base_log_loss > 1e-12 else 0.0
@@ -133,7 +138,7 @@ def certificate(spec: Spec, model: EnsembleOutcomeModel, test: Journeys, seed: i
     rates = [_comparison(names[k], (real[:, k], decisions), (made.counts[:, k], made.decisions)) for k in shown]
     each = np.ones(len(decisions))
     value = _comparison("discounted return", (test.returns(), each), (made.returns, each))
-    checks = [c for k in calibrations for c in _calibration_checks(k, len(test))]
+    checks = [c for k in calibrations for c in _calibration_checks(k)]
     checks += [_comparison_check("rate:" + r.what, r, f"{r.what} events per decision") for r in rates]
     checks.append(_comparison_check("value", value, "return per journey under the logged actions"))
     return Certificate(
@@ -240,8 +245,8 @@ def _comparison(what: str, real: tuple[Floats, Floats], simulated: tuple[Floats,
     return Comparison(what, ratios[0], ratios[1], error)
 
 
-def _calibration_checks(found: Calibration, decisions: int) -> Iterator[Check]:
-    if found.rate * decisions < ENOUGH:
+def _calibration_checks(found: Calibration) -> Iterator[Check]:
+    if not found.judged:
         return
     yield _ece_check(found)
     if found.claimed < CLAIM:

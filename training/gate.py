@@ -20,6 +20,13 @@ MOST_CONTACTS = 2.0
 """Contacts per customer and week, as a multiple of the log's, that a candidate may make."""
 
 
+UNLESS = (
+    "; unless the log's choices also hung on something that it does not hold: its propensities are estimated, so an "
+    "experiment on a few customers comes before all of them"
+)
+"""What a gain means when propensities had to be estimated: nothing in the log can rule hidden confounding out."""
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One thing that a candidate has to pass: what was found, and whether that is enough."""
@@ -45,7 +52,7 @@ class Verdict:
     def why(self) -> str:
         """The checks that failed, or the bound that won."""
         failed = [f"{c.name}: {c.found}" for c in self.checks if not c.passed]
-        return "; ".join(failed) or f"gain over the log is at least {self.bound:.3g}"
+        return "; ".join(failed) or f"gain over the log is at least {drawing.figure(self.bound or 0.0)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,8 @@ def judge(evaluation: Evaluation, certified: bool, unit: str) -> Verdict:
     if not value.supported or bound is None:
         return Verdict(evaluation.candidate, (support,), None)
     checks = [support, Check("certificate", "passed" if certified else "the environment failed its own", certified)]
-    checks.append(Check("gain", f"lower bound {bound:+.3g} {unit} over the log, has to be above 0", bound > 0.0))
+    gain = f"lower bound {drawing.figure(bound, sign=True)} {unit} over the log, has to be above 0"
+    checks.append(Check("gain", gain, bound > 0.0))
     checks += [_harm(name, harm) for name, harm in evaluation.harms.items()]
     return Verdict(evaluation.candidate, tuple(checks), bound)
 
@@ -84,9 +92,10 @@ def choose(report: Report, certified: bool) -> Choice:
         best = max(passed, key=lambda v: v.bound or 0.0)
         method = next(e.gain.method for e in report.evaluations if e.candidate == best.candidate)
         why = (
-            f"it earns at least {best.bound:.3g} {unit} more than the log ({method}, one-sided, error {report.error:g}"
+            f"it earns at least {drawing.figure(best.bound or 0.0)} {unit} more than the log ({method}, one-sided, "
+            f"error {report.error:g} shared by all candidates)"
         )
-        return Choice(best.candidate, why + " shared by all candidates)", True, verdicts)
+        return Choice(best.candidate, why + (UNLESS if report.estimated else ""), True, verdicts)
     if all(e.candidate != CLONE for e in report.evaluations):
         raise TrainingError(f"no candidate beats the log with confidence, and there is no {CLONE} to fall back on")
     why = "nothing beats the log with confidence: the behaviour clone goes on as the log did, with known probabilities"

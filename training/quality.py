@@ -1,6 +1,6 @@
 """The data-quality report: what a log holds, what is odd about it, and what it can and cannot answer."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -21,6 +21,8 @@ ERROR: Literal["error"] = "error"
 WARNING: Literal["warning"] = "warning"
 INFO: Literal["info"] = "info"
 STYLES = {ERROR: "bold red", WARNING: "yellow", INFO: "dim"}
+NAMED = 4
+"""Kinds of events, and actions, that the report counts by name."""
 LITTLE = 100.0
 """An effective sample size under this is too little for an interval that says anything."""
 
@@ -93,9 +95,9 @@ def _numbers(subject: _Subject) -> dict[str, float]:
         "discounted return per customer": float(journeys.returns().mean()),
     }
     if found is not None:
-        numbers["effective sample size, uniform policy"] = found.uniform
-        numbers["effective sample size, uniform policy, whole journeys"] = found.uniform_journeys
-        numbers["effective sample size, best constant action"] = found.best_constant
+        numbers["effective sample size, uniform"] = found.uniform
+        numbers["effective sample size, uniform, journeys"] = found.uniform_journeys
+        numbers["effective sample size, best constant"] = found.best_constant
         numbers["effective sample size, hold"] = found.hold
     return numbers
 
@@ -271,14 +273,24 @@ def show(spec: Spec, log: Log, report: QualityReport, console: Console) -> None:
     facts.add_row("from … to", f"{_day(log.start)} … {_day(log.end)} UTC")
     for name, number in report.numbers.items():
         facts.add_row(name, f"{number:,.0f}" if number == int(number) or abs(number) >= 1000 else f"{number:,.3g}")
-    facts.add_row("events by kind", ", ".join(f"{k} {n:,}" for k, n in report.kinds.items()))
-    busiest = sorted(report.actions.items(), key=lambda item: -item[1])
-    more = f", and {len(busiest) - 5} more" if len(busiest) > 5 else ""
-    facts.add_row("decisions by action", ", ".join(f"{a} {n:,}" for a, n in busiest[:5]) + more)
     console.print(facts)
-    for finding in report.findings:
+    for name, counts in (("events", report.kinds), ("decisions", report.actions)):
+        console.print(f"  {name}: {_most(counts)}", markup=False, highlight=False)
+    tell(report.findings, console)
+
+
+def tell(findings: Iterable[Finding], console: Console) -> None:
+    """One paragraph a finding."""
+    for finding in findings:
         console.print(f"[{STYLES[finding.level]}]{finding.level:>7}[/] {finding.check}:", end=" ")
         console.print(finding.message, markup=False, highlight=False)
+
+
+def _most(counts: Mapping[str, int]) -> str:
+    """The most frequent names with their counts, and how many more there are."""
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    more = f", and {len(ordered) - NAMED} more" if len(ordered) > NAMED else ""
+    return ", ".join(f"{name} {count:,}" for name, count in ordered[:NAMED]) + more
 
 
 def _day(at: float) -> str:

@@ -140,6 +140,14 @@ def action_mix(catalogue: Catalogue, shares: Mapping[str, Floats]) -> Figure:
     return figure
 
 
+def figure(value: float, digits: int = 3, sign: bool = False) -> str:
+    """A number for a reader: this many significant digits, all before the point. sign: + as well as -."""
+    plus = "+" if sign else ""
+    if abs(value) >= 10**digits:
+        return f"{value:{plus},.0f}"
+    return f"{value:{plus}#.{digits}g}".rstrip(".") if value else "0"
+
+
 def candidates_table(rows: Sequence[Sequence[str]], columns: Sequence[str], title: str) -> Table:
     """A table for the terminal: the first column is a name, the others are numbers as text."""
     table = Table(

@@ -7,6 +7,7 @@ from rich.console import Console
 from training import report as drawing
 from training.evaluation import EVALUATION, Evaluation, Report
 from training.intervals import Estimate
+from training.report import figure
 from training.tracking import Tracking
 
 SHOWN = 5
@@ -171,18 +172,18 @@ def _span(e: Estimate) -> str:
     if e.value is None:
         return "no support"
     if e.lower is None or e.upper is None:
-        return f"{e.value:.3g}"
-    return f"{e.value:.3g} [{e.lower:.3g}, {e.upper:.3g}]"
+        return figure(e.value)
+    return f"{figure(e.value)} [{figure(e.lower)}, {figure(e.upper)}]"
 
 
 def _truth(value: float, error: float) -> str:
-    return f"{value:.3g} ± {1.96 * error:.2g}"
+    return f"{figure(value)} ± {figure(1.96 * error, digits=2)}"
 
 
 def _gain(e: Evaluation) -> str:
     if e.truth is None or e.truth.gain is None or e.truth.gain_error is None:
         return ""
-    return f"{e.truth.gain:+.3g} ± {1.96 * e.truth.gain_error:.2g}"
+    return f"{figure(e.truth.gain, sign=True)} ± {figure(1.96 * e.truth.gain_error, digits=2)}"
 
 
 def _count(ess: float) -> str:

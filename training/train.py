@@ -26,7 +26,7 @@ from training.fit import OutcomeSettings, fit_outcome_model
 from training.journeys import Journeys
 from training.logs import quality, read_log
 from training.ppo import PpoSettings
-from training.quality import show
+from training.quality import QualityReport, tell
 from training.story import Story
 from training.tracking import Run, Tracking
 from training.views import keep_view
@@ -117,7 +117,7 @@ def read(spec: Spec, log: str, seed: int, story: Story) -> Data:
         table = read_log(spec, log)
         everyone = Journeys.of(spec, table)
         checked = quality(spec, table, everyone)
-    show(spec, table, checked, story.console)
+    _tell_quality(everyone, checked, story)
     errors = sum(f.level == "error" for f in checked.findings)
     if errors:
         raise LogError(f"{log}: {errors} finding{'s' * (errors > 1)} above must be mended before training")
@@ -134,6 +134,15 @@ def read(spec: Spec, log: str, seed: int, story: Story) -> Data:
             "(estimated), and estimates are only as good as it is.[/]"
         )
     return data
+
+
+def _tell_quality(everyone: Journeys, checked: QualityReport, story: Story) -> None:
+    """What there is, and what `nextbest check` would warn of."""
+    story.say(
+        f"{len(everyone.customer_ids):,} customers, {len(everyone):,} decisions, {len(everyone.events):,} events after "
+        "them; [bold]nextbest check[/] tells more"
+    )
+    tell((f for f in checked.findings if f.level != "info"), story.console)
 
 
 def train(spec: Spec, data: Data, plan: Plan, story: Story, records: tuple[Tracking, Run, str]) -> None:
@@ -181,14 +190,23 @@ def _tell(spec: Spec, found: Certificate, plan: Plan, story: Story, parent: Run)
     failed = found.failures()
     verdict = "[green]passed[/]" if found.passed else f"[red]failed {len(failed)} of {len(found.checks)} checks[/]"
     rows = [
-        (c.outcome, f"{c.rate:.2%}", f"{100 * c.ece:.2f}", f"{c.slope:.2f}" if c.skill > 0.01 else "", f"{c.skill:.0%}")
+        (
+            c.outcome,
+            f"{c.rate:.2%}",
+            f"{100 * c.ece:.2f}",
+            f"{c.slope:.2f}" if c.judged and c.skill > 0.01 else "",
+            f"{c.skill:.0%}",
+        )
         for c in found.calibrations
     ]
     columns = ("outcome of a decision", "share", "calibration error, points", "slope", "explained")
     title = f"The environment on {found.customers:,} held-out customers"
     story.console.print(report.candidates_table(rows, columns, title))
     worth, unit = found.value, f"{spec.currency} per journey"
-    story.say(f"worth of the logged actions: {worth.simulated:.2f} in it, {worth.real:.2f} in truth ({unit})")
+    story.say(
+        f"worth of the logged actions: {report.figure(worth.simulated)} in it, {report.figure(worth.real)} in truth "
+        f"({unit})"
+    )
     story.say(f"certificate: {verdict}")
     for check in failed:
         story.say(f"  [red]{check.name}[/]: {check.value:.3g}, expected {check.threshold}; {check.why}")

@@ -33,7 +33,7 @@ def test_the_log_passes_and_overlaps_completely(folder: Path) -> None:
     report = quality(spec, read_log(spec, folder))
     assert report.passed
     assert {f.level for f in report.findings} == {"info"}
-    assert report.numbers["effective sample size, uniform policy"] == pytest.approx(64_000)
+    assert report.numbers["effective sample size, uniform"] == pytest.approx(64_000)
 
 
 def test_the_contexts_are_whole(folder: Path) -> None:

@@ -43,8 +43,14 @@ def harm(logged: float, excess: float, reach: float) -> Harm:
 def test_the_highest_lower_bound_wins() -> None:
     found = gate.choose(report(evaluation(CLONE, -0.1), evaluation("a", 0.4), evaluation("b", 0.9)), certified=True)
     assert (found.champion, found.beats) == ("b", True)
-    assert "at least 0.9 EUR per journey more than the log" in found.why
+    assert "at least 0.900 EUR per journey more than the log" in found.why
     assert [v.candidate for v in found.verdicts] == ["a", "b"]
+
+
+def test_a_gain_by_estimated_propensities_says_what_could_undo_it() -> None:
+    judged = replace(report(evaluation(CLONE, -0.1), evaluation("a", 0.4)), estimated=True)
+    assert "its propensities are estimated, so an experiment" in gate.choose(judged, certified=True).why
+    assert "estimated" not in gate.choose(replace(judged, estimated=False), certified=True).why
 
 
 def test_nothing_above_zero_means_the_clone() -> None:

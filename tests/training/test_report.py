@@ -65,3 +65,15 @@ def test_a_table_for_the_terminal_keeps_names_left_and_numbers_right() -> None:
     Console(file=text, width=80).print(table)
     lines = [line.rstrip() for line in text.getvalue().splitlines()]
     assert lines == ["Title", "name value", "ppo   5.10", "hold 13.00"]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.0038, "0.00380"), (14.0, "14.0"), (127.2, "127"), (1234.5, "1,234"), (-98765.4, "-98,765")]
+)
+def test_a_number_for_a_reader_has_three_digits_and_no_exponent(value: float, shown: str) -> None:
+    assert report.figure(value) == shown
+    assert report.figure(abs(value), sign=True) == "+" + shown.lstrip("-")
+
+
+def test_a_margin_has_two_digits_and_nothing_is_just_nothing() -> None:
+    assert [report.figure(x, digits=2) for x in (0.7134, 1.338, 2133.0, 0.0)] == ["0.71", "1.3", "2,133", "0"]
