@@ -70,6 +70,13 @@ def test_mlflow_can_load_the_champion(place: Path, champion: Path) -> None:
     assert Bundle.load(champion).spec.digest == Spec.read(place / "runs/log/nextbest.toml").digest
 
 
+def test_the_ui_shows_what_was_evaluated_best_bound_first(place: Path, champion: Path) -> None:
+    tracking = Tracking(place / "mlruns")
+    parent = tracking.latest()
+    experiment = tracking.client.get_experiment(tracking.record(parent).info.experiment_id)
+    assert json.loads(experiment.tags[f"mlflow.sharedViewState.{parent}"])["orderByKey"] == "metrics.`gain_lower`"
+
+
 def test_customers_of_the_world_meet_the_service(place: Path, champion: Path, tmp_path: Path) -> None:
     lived = live(world("retail"), champion, tmp_path / "store.db", customers=40, days=6, seed=11)
     assert len(lived.latency) > 40

@@ -9,6 +9,7 @@ from training.evaluation import EVALUATION, Evaluation, Report
 from training.intervals import Estimate
 from training.report import figure
 from training.tracking import Tracking
+from training.views import keep_view
 
 SHOWN = 5
 """Methods that are drawn side by side; all of them are in the page."""
@@ -65,6 +66,7 @@ def keep(report: Report, tracking: Tracking, parent: str, children: Mapping[str,
         run.text("evaluation/evaluation.md", page(report))
         if rows:
             run.plot("estimates", drawing.estimates(rows, report.currency, report.logged.value))
+    keep_view(tracking, parent, "gain_lower")
     for evaluation in report.evaluations:
         numbers = metrics(evaluation)
         with tracking.reopened(children[evaluation.candidate]) as run:
