@@ -122,7 +122,7 @@ def test_a_state_and_a_reward_are_enough(tmp_path: Path) -> None:
 class _Uniform:
     version = "uniform"
 
-    def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:  # noqa: ARG002
+    def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
         return np.asarray(mask / mask.sum(axis=1, keepdims=True), np.float32)
 
 
