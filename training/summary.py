@@ -1,6 +1,6 @@
 """How an evaluation is told: a table for the terminal, metrics, a plot and a page for MLflow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 
@@ -8,7 +8,7 @@ from training import report as drawing
 from training.evaluation import EVALUATION, Evaluation, Report
 from training.intervals import Estimate
 from training.report import figure
-from training.tracking import Tracking
+from training.trained import Trained
 from training.views import keep_view
 
 SHOWN = 5
@@ -58,8 +58,9 @@ def show(report: Report, console: Console) -> None:
         console.print(f"[dim]{note}[/]", highlight=False)
 
 
-def keep(report: Report, tracking: Tracking, parent: str, children: Mapping[str, str]) -> None:
-    """Write the evaluation into the training's MLflow run (`parent`) and each candidate's (name → run id)."""
+def keep(report: Report, trained: Trained) -> None:
+    """Write the evaluation into the training's MLflow run and each candidate's."""
+    tracking, parent = trained.tracking, trained.run
     rows = [row for e in report.evaluations for row in _drawn(e)]
     with tracking.reopened(parent) as run:
         run.text(EVALUATION, report.to_json())
@@ -69,7 +70,7 @@ def keep(report: Report, tracking: Tracking, parent: str, children: Mapping[str,
     keep_view(tracking, parent, "gain_lower")
     for evaluation in report.evaluations:
         numbers = metrics(evaluation)
-        with tracking.reopened(children[evaluation.candidate]) as run:
+        with tracking.reopened(trained.runs[evaluation.candidate]) as run:
             run.metrics(numbers, {name: EXPLAINED[name] for name in numbers})
             run.tags({"supported": "yes" if evaluation.value.supported else "no"})
 

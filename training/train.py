@@ -29,10 +29,8 @@ from training.ppo import PpoSettings
 from training.quality import QualityReport, tell
 from training.story import Story
 from training.tracking import Run, Tracking
+from training.trained import OUTCOME_MODEL
 from training.views import keep_view
-
-OUTCOME_MODEL = "environment/outcome_model.zip"
-"""Artifact of the parent run: the learned outcome model, for whoever evaluates the candidates."""
 
 EXPLAINED = {
     "logged_value": "mean discounted return of the logged journeys, all customers",

@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     policy = PLACE.logging_policy()
     log = simulate(PLACE, replay, by_policy(policy, 150, 11), PLACE.spec, 11)
     place = tmp_path_factory.mktemp("simulated") / "log"
-    write_log(place, PLACE, log, policy.version, 11)
+    write_log(place, PLACE.spec, log, policy.version, {"world": PLACE.name, "days": 7})
     return place
 
 
