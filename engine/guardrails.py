@@ -61,9 +61,6 @@ class Switches(ABC):
     def removes(self, at: Situation) -> Bools:
         return _removed(self.on(at), self.scope)
 
-    @abstractmethod
-    def code(self, action: int, /) -> str: ...
-
 
 class ConsentRule(Switches):
     """No contact on a channel without the consent that it needs."""
@@ -76,7 +73,8 @@ class ConsentRule(Switches):
 
     def on(self, at: Situation) -> Bools:
         consent = at.state.consent
-        return (self._opt_in & (consent != GRANTED)) | (self._opt_out & (consent == WITHDRAWN))
+        denied = (self._opt_in & (consent != GRANTED)) | (self._opt_out & (consent == WITHDRAWN))
+        return np.asarray(denied, bool)
 
     def code(self, action: int, /) -> str:
         return f"consent:{self._catalogue.actions[action].channel}"
@@ -197,7 +195,7 @@ class EligibilityRule(Switches):
         holds = np.ones((len(at.now), 1), bool)
         for predicate in self._eligibility.require:
             holds[:, 0] &= self._recent(predicate, at) if predicate.event is not None else self._is(predicate, at)
-        return ~holds
+        return np.asarray(~holds, bool)
 
     def code(self, _action: int, /) -> str:
         return f"eligibility:{self._eligibility.name}"
@@ -233,8 +231,7 @@ class Guardrails:
         self.catalogue, self.rules, self.hold = catalogue, tuple(rules), hold
         self._switches = [rule for rule in self.rules if isinstance(rule, Switches)]
         self._others = [rule for rule in self.rules if not isinstance(rule, Switches)]
-        none = np.zeros((0, len(catalogue)), np.float32)
-        self._scope = np.concatenate([none, *(rule.scope for rule in self._switches)])
+        self._scope = np.concatenate([np.zeros((0, len(catalogue)), np.float32), *(r.scope for r in self._switches)])
 
     def mask(self, state: JourneyState, context: Floats, now: Floats, zone: Ints) -> Bools:
         """Bools [B, n], True = may be taken, for B customers at `now` [B]."""

@@ -116,7 +116,7 @@ def test_steps_per_second(logged: tuple[Spec, Journeys, Journeys], learned: Ense
 def test_share_of_ppo(
     logged: tuple[Spec, Journeys, Journeys], learned: EnsembleOutcomeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec, *data = logged
+    spec, train, valid = logged
     stepping, learning = Stopwatch(), Stopwatch()
 
     class TimedEnv(VectorJourneyEnv):
@@ -139,9 +139,9 @@ def test_share_of_ppo(
 
     monkeypatch.setattr("training.ppo.VectorJourneyEnv", TimedEnv)
     monkeypatch.setattr("training.ppo.MaskablePPO", TimedPpo)
-    clone = clone_behaviour(spec, *data, FitSettings(epochs=1)).network
+    clone = clone_behaviour(spec, train, valid, FitSettings(epochs=1)).network
     settings = PpoSettings(steps=4 * CUSTOMERS * PpoSettings().rollout, customers=CUSTOMERS, judged=1)
-    train_ppo(spec, learned, (data[0], data[1]), clone, settings)
+    train_ppo(spec, learned, (train, valid), clone, settings)
     print(f"\nMaskablePPO, learned    {settings.steps / learning.seconds:9,.0f} steps/s, ", end="")
     print(f"{stepping.seconds / learning.seconds:.2f} of its time in the environment")
     assert 0 < stepping.seconds < learning.seconds
