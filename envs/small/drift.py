@@ -15,15 +15,15 @@ OWN = 0.02
 BEFORE = {
     "hold": (0.0, 0.0),
     "email/coats": (0.08, 0.04),
-    "email/shirts": (-0.01, 0.01),
+    "email/shirts": (-0.01, -0.01),
     "push/coats": (0.06, 0.06),
-    "push/shirts": (-0.01, 0.0),
+    "push/shirts": (-0.01, -0.01),
 }
 """What a contact adds to that until the change, by segment."""
 
 AFTER = {
     "hold": (0.0, 0.0),
-    "email/coats": (-0.01, 0.0),
+    "email/coats": (-0.01, -0.01),
     "email/shirts": (0.06, 0.04),
     "push/coats": (-0.01, -0.01),
     "push/shirts": (0.04, 0.06),
