@@ -13,6 +13,9 @@ ROOMS = ("engine", "envs", "serving", "training")
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
+WORLDS = ("retail", "fatigue", "null", "confounded", "delayed", "rare", "drift", "new_content")
+"""As in envs/worlds.py, written out because help imports no room; a test compares."""
+
 TARGET = click.option("--target", default="127.0.0.1:50051", show_default=True, help="host:port of the service.")
 
 
@@ -59,7 +62,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--world", default="retail", show_default=True, help="Which simulated company.")
+@click.option("--world", default="retail", show_default=True, help=f"Which simulated company: {', '.join(WORLDS)}.")
 @click.option(
     "--env",
     type=click.Choice(["world", "learned"]),

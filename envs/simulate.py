@@ -144,13 +144,13 @@ def gather(replay: Replay, played: Iterable[tuple[Step, Floats]], masks: bool = 
     )
 
 
-def value(world: World, policy: Policy, customers: int, days: int, seed: int) -> Floats:
-    """True value: discounted returns [customers] of fresh customers of the world under a policy.
+def value(world: World, policy: Policy, customers: int, days: int, seed: int, start: float | None = None) -> Floats:
+    """True value: discounted returns [customers] of fresh customers of the world under a policy, from `start` on.
 
     The same seed means the same customers with the same luck, so the difference of two policies is far more
     exact than either value. `value(...).mean()` has standard error `.std() / sqrt(customers)`.
     """
-    replay = world.replay(customers, days, seed)
+    replay = world.replay(customers, days, seed, start)
     decide = by_policy(policy, customers, seed)
     return simulate(world, replay, decide, world.spec, seed).returns(world.spec)
 
