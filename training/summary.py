@@ -45,8 +45,7 @@ def show(report: Report, console: Console) -> None:
     columns += ["true\nvalue", "true\ngain"] if known else []
     columns += ["contacts\nper week"]
     title = (
-        f"Off-policy estimates ({report.currency} per journey, by {report.evaluations[0].value.method}), "
-        f"{report.customers:,} held-out customers, {report.decisions:,} decisions"
+        f"Off-policy estimates ({report.currency} per journey, by {report.evaluations[0].value.method}), {report.who}"
     )
     rows = [["the log itself", _span(report.logged), ""]]
     rows[0] += [""] * (len(columns) - len(rows[0]))
@@ -109,8 +108,7 @@ def page(report: Report) -> str:
     lines = [
         f"# Off-policy evaluation ({unit})",
         "",
-        f"{report.customers:,} held-out customers, {report.decisions:,} decisions. "
-        f"The log itself: {_span(report.logged)}.",
+        f"{report.who}. The log itself: {_span(report.logged)}.",
         *(f"- {note}" for note in _notes(report)),
     ]
     for e in report.evaluations:

@@ -159,15 +159,18 @@ def train(spec: Spec, data: Data, plan: Plan, story: Story, records: tuple[Track
         found = certificate(spec, model, data.test, plan.candidates.seed)
     _tell(spec, found, plan, story, parent)
     ground = Ground(spec, data.train, data.valid, model, clone)
-    rows, shares = [], {"logged": logged_shares(data.valid, len(spec.catalogue))}
+    rows, named, shares = [], list[str](), {"logged": logged_shares(data.valid, len(spec.catalogue))}
     for made in candidates(ground, plan.candidates, story):
         judged = record(ground, made, tracking, parent, experiment)
         rows.append(judged.row)
+        named += [f"{made.name} is {made.params['action']}"] if "action" in made.params else []
         shares[made.name] = judged.share
     parent.plot("action_mix", report.action_mix(spec.catalogue, shares))
     keep_view(tracking, parent.id, "environment_value")
     title = f"Candidates in the learned environment, validation journeys ({spec.currency} per journey)"
     story.console.print(report.candidates_table(rows, COLUMNS, title))
+    for line in named:
+        story.say(f"[dim]{line} wherever it may be sent, else hold[/]")
 
 
 def _describe(parent: Run, spec: Spec, data: Data, sources: dict[str, str]) -> None:
