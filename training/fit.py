@@ -21,6 +21,7 @@ from envs.networks import Inputs, Networks
 from training.evidence import context_evidence_of, evidence_of, evolutions_of, streams_of, turns
 from training.journeys import Journeys
 from training.likelihood import Loss, context_bias, context_loss, outcome_loss, outcome_start, polished
+from training.network import moments
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -41,7 +42,7 @@ class OutcomeSettings:
     hidden: int = 64
     epochs: int = 5
     least_steps: int = 300
-    most_steps: int = 1500
+    most_steps: int = 3000
     checks: int = 10
     judged: int = 50_000
     patience: int = 2
@@ -105,8 +106,7 @@ def fit_outcome_model(
 
 def inputs_of(spec: Spec, journeys: Journeys) -> Inputs:
     """Normalisation by the training decisions; a constant column is left out."""
-    centre = journeys.observation.mean(axis=0, dtype=np.float64)
-    spread = journeys.observation.std(axis=0, dtype=np.float64)
+    centre, spread = moments(journeys.observation)
     scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-6)
     attributes = spec.attributes.encode(spec.catalogue)
     return Inputs(centre.astype(np.float32), scale.astype(np.float32), attributes)
@@ -184,9 +184,9 @@ class _Members:
         """One step on decisions [M, b], at this share of the learning rate."""
         for group in self._optimiser.param_groups:
             group["lr"] = self._rate * pace
-        rows = torch.from_numpy(batch).to(self._device)
-        output = self._run(sample.inputs[rows], sample.told[rows])
-        loss = sample.loss(output.flatten(0, 1), rows.flatten()).sum() / batch.shape[1]
+        rows = torch.from_numpy(batch.ravel()).to(self._device)
+        output = self._run(*(x.index_select(0, rows).view(*batch.shape, -1) for x in (sample.inputs, sample.told)))
+        loss = sample.loss(output.flatten(0, 1), rows).sum() / batch.shape[1]
         self._optimiser.zero_grad()
         loss.backward()
         self._optimiser.step()
@@ -197,7 +197,7 @@ class _Members:
         total = np.zeros(members)
         with torch.no_grad():
             for rows in torch.from_numpy(asked).to(self._device).split(block):  # type: ignore[no-untyped-call]
-                parts = (x[rows].expand(members, -1, -1) for x in (sample.inputs, sample.told))
+                parts = (x.index_select(0, rows).expand(members, -1, -1) for x in (sample.inputs, sample.told))
                 nll = sample.loss(self._run(*parts).flatten(0, 1), rows.repeat(members))
                 total += nll.reshape(members, -1).sum(dim=1).cpu().numpy()
         return total / len(asked)
@@ -215,8 +215,8 @@ class _Members:
         output = torch.baddbmm(w[5], x, w[4])
         if not told.shape[2]:
             return output
-        width = links.shape[2]
-        return torch.cat([output[..., :width] + torch.bmm(told, links), output[..., width:]], dim=2)
+        linked, others = torch.split(output, [links.shape[2], output.shape[2] - links.shape[2]], dim=2)
+        return torch.cat([linked + torch.bmm(told, links), others], dim=2)
 
 
 def _bootstrap(customer: Ints, rng: np.random.Generator) -> Ints:

@@ -34,28 +34,28 @@ def outcome_loss(evidence: Evidence, streams: Sequence[Stream], paid: Bools, dev
     counted, valued_streams = (torch.from_numpy(x).to(device) for x in (layout.counted, layout.valued))
     place = torch.full((len(streams),), -1, device=device)
     place[valued_streams] = torch.arange(len(layout.valued), device=device)
-    (number_at, number_spread), (value_at, value_spread) = layout.number, layout.value
+    many, much = len(layout.counted), len(layout.valued)
+    widths = [layout.streams, many, much, many, much, layout.streams * BINS]
 
     def loss(output: Tensor, rows: Tensor) -> Tensor:
-        width, flat = output.shape[1], output.flatten()
-        number = counts[rows]
+        # Taken apart once: the gradient of every slice of its own would be a table of zeros of the output's size.
+        whether, number_at, value_at, number_spread, value_spread, times = torch.split(output, widths, dim=1)
+        number = counts.index_select(0, rows)
         happened = number > 0
-        whether = functional.binary_cross_entropy_with_logits(
-            output[:, : layout.streams], happened.float(), reduction="none"
-        )
-        total = (whether * possible[rows]) @ weight
+        nll = functional.binary_cross_entropy_with_logits(whether, happened.float(), reduction="none")
+        total = (nll * possible.index_select(0, rows)) @ weight
         cell, which = torch.nonzero(happened[:, counted], as_tuple=True)
-        outputs = _two(flat, cell * width + which, number_at, number_spread)
         seen = number[cell, counted[which]].float()
-        total = total.index_add(0, cell, _number_nll(seen, *outputs, most[which]))
+        centre, spread = _picked(cell * many + which, number_at, number_spread)
+        total = total.index_add(0, cell, _number_nll(seen, centre, spread, most[which]))
         event, cell = _events_of(first, rows)
         s = stream[event]
-        times = output[:, layout.part :].reshape(-1, BINS).index_select(0, cell * layout.streams + s)
-        total = total.index_add(0, cell, functional.cross_entropy(times, part[event], reduction="none"))
+        logits = times.reshape(-1, BINS).index_select(0, cell * layout.streams + s)
+        total = total.index_add(0, cell, functional.cross_entropy(logits, part[event], reduction="none"))
         valued = torch.nonzero(place[s] >= 0).squeeze(1)
         low, high = bounds[event[valued]].unbind(1)
-        outputs = _two(flat, cell[valued] * width + place[s[valued]], value_at, value_spread)
-        return total.index_add(0, cell[valued], _score_nll(low, high, *outputs))
+        centre, spread = _picked(cell[valued] * much + place[s[valued]], value_at, value_spread)
+        return total.index_add(0, cell[valued], _score_nll(low, high, centre, spread))
 
     return loss
 
@@ -83,9 +83,9 @@ def context_loss(evidence: ContextEvidence, evolutions: Sequence[Evolution], dev
     return loss
 
 
-def _two(flat: Tensor, at: Tensor, centre: int, spread: int) -> tuple[Tensor, Tensor]:
-    """Centres and log spreads, which begin at these outputs."""
-    return flat.index_select(0, at + centre), flat.index_select(0, at + spread)
+def _picked(at: Tensor, *tables: Tensor) -> list[Tensor]:
+    """The cells `at`, counted row by row, of tables of one shape."""
+    return [table.flatten().index_select(0, at) for table in tables]
 
 
 def _events_of(first: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
