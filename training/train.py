@@ -42,21 +42,41 @@ EXPLAINED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
-    """The log as journeys, and its customers in three parts. Nothing is ever chosen by looking at `test`."""
+class Whole:
+    """What is kept of all journeys together: the arrays themselves would hold every decision twice.
 
-    everyone: Journeys
+    value: mean discounted return. unknown: share of the decisions without a propensity. fingerprint: 16 hex digits over
+    what was decided, when, and what it earned.
+    """
+
+    customers: int
+    decisions: int
+    value: float
+    unknown: float
+    fingerprint: str
+
+    @staticmethod
+    def of(everyone: Journeys) -> "Whole":
+        digest = blake2b(digest_size=8)
+        for array in (everyone.decided_at, everyone.action, everyone.reward):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return Whole(
+            customers=len(everyone.customer_ids),
+            decisions=len(everyone),
+            value=float(everyone.returns().mean()),
+            unknown=float(np.isnan(everyone.propensity).mean()),
+            fingerprint=digest.hexdigest(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The log as journeys, its customers in three parts. Nothing is ever chosen by looking at `test`."""
+
+    whole: Whole
     train: Journeys
     valid: Journeys
     test: Journeys
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hex digits over what was decided, when, and what it earned."""
-        whole = blake2b(digest_size=8)
-        for array in (self.everyone.decided_at, self.everyone.action, self.everyone.reward):
-            whole.update(np.ascontiguousarray(array).tobytes())
-        return whole.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +139,14 @@ def read(spec: Spec, log: str, seed: int, story: Story) -> Data:
     errors = sum(f.level == "error" for f in checked.findings)
     if errors:
         raise LogError(f"{log}: {errors} finding{'s' * (errors > 1)} above must be mended before training")
-    data = Data(everyone, *everyone.split(seed))
+    data = Data(Whole.of(everyone), *everyone.split(seed))
     for part, journeys in (("training", data.train), ("validation", data.valid), ("test", data.test)):
         if not len(journeys):
-            raise LogError(
-                f"{log}: found no {part} customers; expected more than {len(everyone.customer_ids)} customers"
-            )
-    if np.isnan(everyone.propensity).any():
-        share = float(np.isnan(everyone.propensity).mean())
+            raise LogError(f"{log}: found no {part} customers; expected more than {data.whole.customers} customers")
+    if data.whole.unknown:
         story.say(
-            f"[yellow]{share:.0%} of the decisions have no propensity: the behaviour clone's probabilities stand in "
-            "(estimated), and estimates are only as good as it is.[/]"
+            f"[yellow]{data.whole.unknown:.0%} of the decisions have no propensity: the behaviour clone's "
+            "probabilities stand in (estimated), and estimates are only as good as it is.[/]"
         )
     return data
 
@@ -175,15 +192,15 @@ def train(spec: Spec, data: Data, plan: Plan, story: Story, records: tuple[Track
 
 def _describe(parent: Run, spec: Spec, data: Data, sources: dict[str, str]) -> None:
     """What the run stands for: its log, its numbers, where the propensities come from."""
-    known = "estimated" if np.isnan(data.everyone.propensity).any() else "logged"
+    known = "estimated" if data.whole.unknown else "logged"
     parent.tags({"kind": "training", "propensities": known} | sources)
     parent.describe(
         f"Candidates for **{spec.name}**, one child run each. Propensities: {known}. Values are discounted returns in "
         f"{spec.currency} per journey."
     )
-    counts = {"decisions": len(data.everyone), "customers": len(data.everyone.customer_ids)}
-    parent.dataset(spec.name, data.fingerprint, sources["log"], counts)
-    parent.metrics(counts | {"logged_value": float(data.everyone.returns().mean())}, EXPLAINED)
+    counts = {"decisions": data.whole.decisions, "customers": data.whole.customers}
+    parent.dataset(spec.name, data.whole.fingerprint, sources["log"], counts)
+    parent.metrics(counts | {"logged_value": data.whole.value}, EXPLAINED)
 
 
 def _tell(spec: Spec, found: Certificate, plan: Plan, story: Story, parent: Run) -> None:
