@@ -33,10 +33,10 @@ class OutcomeSettings:
     """How the outcome model is fitted.
 
     members: networks in the ensemble. hidden: units in each of two hidden layers. A training takes `epochs` passes
-    over the decisions, or more up to `least_steps` steps, but no more than `most_steps`: a large log has told what
-    networks of this size can hold before it is through. It is judged after each pass, and at least `checks` times,
-    on `judged` validation decisions at most; a member stops after `patience` checks without a better likelihood.
-    device: as in torch; None = a GPU if there is one.
+    over the decisions, more for a small log until there are `least_steps` steps, less for a large one after
+    `most_steps`. It is judged after each pass, and at least `checks` times, on `judged` validation decisions at most;
+    a member stops after `patience` checks without a better likelihood. device: as in torch; None = a GPU if there is
+    one, else the CPU.
     """
 
     members: int = 5
@@ -67,7 +67,7 @@ def fit_outcome_model(
 ) -> EnsembleOutcomeModel:
     """What the customers of `train` do, stopped early on those of `valid` (on `train` itself where that is empty).
 
-    The same log and seed give the same model. Raises TrainingError for a log without decisions or without events.
+    On a CPU the same log and seed give the same model. Raises TrainingError for a log without decisions or without events.
     """
     settings = settings or OutcomeSettings()
     if not len(train) or not len(train.events):
