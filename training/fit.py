@@ -67,7 +67,8 @@ def fit_outcome_model(
 ) -> EnsembleOutcomeModel:
     """What the customers of `train` do, stopped early on those of `valid` (on `train` itself where that is empty).
 
-    On a CPU the same log and seed give the same model. Raises TrainingError for a log without decisions or without events.
+    On a CPU the same log and seed give the same model. Raises TrainingError for a log without decisions or without
+    events.
     """
     settings = settings or OutcomeSettings()
     if not len(train) or not len(train.events):
