@@ -188,7 +188,7 @@ def test_single_decisions_use_one_step_estimators(tmp_path: Path) -> None:
     judged = Judge(SPEC, journeys, None).judge(Sends(SPEC, 0.8))
     assert tuple(v.method for v in judged.values) == ONE_STEP
     truth = 3.0 * (0.8 * 0.5 + 0.2 * 0.3) - 0.8 * 0.01
-    for value in judged.values[:-1]:
+    for estimate in judged.values[:-1]:
         assert value.lower is not None
         assert value.upper is not None
         assert value.lower <= truth <= value.upper
