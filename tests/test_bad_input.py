@@ -204,6 +204,18 @@ def test_training_refuses_a_bad_log_before_it_writes(shop: Path, monkeypatch: py
     assert _listing(shop) == before
 
 
+@pytest.mark.parametrize("verb", [["simulate", "--out", "new"], ["train", "nextbest.toml", "--log", "log"]])
+@pytest.mark.parametrize("seed", ["-1", str(2**32)])
+def test_a_seed_that_is_none_is_refused(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, verb: list[str], seed: str
+) -> None:
+    monkeypatch.chdir(shop)
+    before = _listing(shop)
+    message = _message(CliRunner().invoke(main, [*verb, "--seed", seed]))
+    assert f"'--seed': {seed} is not in the range 0<=x<=4294967295" in message
+    assert _listing(shop) == before
+
+
 @pytest.mark.parametrize("arguments", [["evaluate"], ["promote"], ["export", "shop@champion", "--out", "bundle"]])
 def test_nothing_trained_yet_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
     monkeypatch.chdir(tmp_path)
