@@ -1,4 +1,4 @@
-"""The embedded store: one SQLite file in WAL mode. `training` reads it as it is, through Ibis (`sqlite:///path`)."""
+"""The embedded store: one SQLite file in WAL mode. `training` reads it as it is, through Ibis (`sqlite://path`)."""
 
 import json
 import sqlite3
