@@ -98,7 +98,9 @@ def lay_out(connection: sqlite3.Connection, path: Path, spec: Spec, salt: str) -
         raise StoreError(
             f"{path}: the store was made with another salt than the one given; its logged draws could not be replayed"
         )
-    connection.execute("INSERT OR IGNORE INTO meta VALUES ('use_case', ?)", (spec.name,))
+    if connection.execute("INSERT OR IGNORE INTO meta VALUES ('use_case', ?)", (spec.name,)).rowcount:
+        # A store from before that entry, which kept customers only when they had a time zone.
+        connection.execute("INSERT OR IGNORE INTO customers(customer_id) SELECT DISTINCT customer_id FROM decisions")
     features = {f.name: _TYPES[f.type] for f in spec.context.features}
     _grow(connection, path, "decisions", features, DECISION)
     consents = {f"consent_{c.name}": "BOOLEAN" for c in spec.catalogue.channels}

@@ -180,9 +180,14 @@ def test_an_older_store_is_of_the_use_case_that_opens_it_first(tmp_path: Path, b
     connection = sqlite3.connect(path)
     with connection:
         connection.execute("DELETE FROM meta WHERE key = 'use_case'")
+        connection.execute("UPDATE decisions SET customer_id = 'c7' WHERE decision_id = 'd2'")
     connection.close()
     first = Spec.parse(SPEC.replace('name = "tiny"', 'name = "first"'))
-    SqliteStore(path, first, "").close()
+    store = SqliteStore(path, first, "")
+    # It kept only customers who had a time zone.
+    assert store.customers(["c1", "c2", "c7"]).keys() == {"c1", "c7"}
+    assert store.customers(["c1"])["c1"].time_zone == "Europe/Berlin"
+    store.close()
     with pytest.raises(StoreError, match="the store of 'first', expected one of 'tiny'"):
         SqliteStore(path, bundle.spec, "")
     SqliteStore(path, first, "").close()
