@@ -40,8 +40,11 @@ class Decided:
     explanation: Explanation | None = None
 
 
-def read_error(error: Any) -> NextBestError:
+def read_error(error: Any, target: str) -> NextBestError:
+    """What the service at `target` said, or that it said nothing."""
     code, message = error.code(), error.details() or ""
+    if rpc_status.from_call(error) is None and code in _SILENCE:
+        return _SILENCE[code](target, message.rpartition(": ")[2].strip("[]"))
     if code == grpc.StatusCode.INVALID_ARGUMENT:
         found = _detail(error, error_details_pb2.BadRequest())
         return RequestError(Violation(v.field, v.description) for v in found.field_violations)
@@ -52,7 +55,19 @@ def read_error(error: Any) -> NextBestError:
         grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
         grpc.StatusCode.DEADLINE_EXCEEDED: LateError,
     }
-    return kinds.get(code, ServiceError)(f"{code.name}: {message}")
+    return kinds.get(code, ServiceError)(f"{target}: {code.name}: {message}")
+
+
+def _unreachable(target: str, reason: str) -> NextBestError:
+    return ServiceError(f"cannot reach a service at {target} ({reason}); is `nextbest serve` running there?")
+
+
+def _late(target: str, _reason: str) -> NextBestError:
+    return LateError(f"no answer in time from the service at {target}; ask again with the same ids")
+
+
+_SILENCE = {grpc.StatusCode.UNAVAILABLE: _unreachable, grpc.StatusCode.DEADLINE_EXCEEDED: _late}
+"""Codes that grpc makes up itself. Those of our service come with a google.rpc.Status."""
 
 
 def _detail(error: Any, wanted: Any) -> Any:

@@ -308,4 +308,8 @@ def test_a_service_that_is_not_there_is_named() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{free.getsockname()[1]}"
-    assert target in _message(CliRunner().invoke(main, ["track", "c1", "order", "--target", target]))
+    for verb in (["track", "c1", "order"], ["decide", "c1"]):
+        message = _message(CliRunner().invoke(main, [*verb, "--target", target]))
+        assert f"Error: cannot reach a service at {target}" in message
+        assert "is `nextbest serve` running there?" in message
+        assert "UNAVAILABLE" not in message

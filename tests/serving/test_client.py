@@ -44,6 +44,14 @@ def test_a_context_that_is_none(server: Server, context: str, message: str) -> N
         decide(server.target, "anna", context)
 
 
+@pytest.mark.parametrize("target", ["", "localhost", ":50051", "localhost:grpc"])
+def test_a_target_that_is_none(target: str) -> None:
+    with pytest.raises(RequestError, match=r"target: found .*, expected host:port such as"):
+        track(target, "anna", "order")
+    with pytest.raises(RequestError, match=r"target: found .*, expected host:port such as"):
+        decide(target, "anna")
+
+
 def test_other_mistakes(server: Server) -> None:
     with pytest.raises(RequestError, match=r"properties\.till: found 7"):
         track(server.target, "anna", "order", properties='{"till": 7}')

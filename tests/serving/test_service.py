@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from engine.bundle import Bundle
-from engine.errors import RequestError, ServiceError
+from engine.errors import RequestError, ServiceError, StoreError
 from engine.records import Event, Request, Value
 from serving.calls import LateError, NotFoundError, OverloadedError, TakenError
 from serving.client import Client
@@ -221,13 +221,26 @@ def test_many_answers_on_their_way(client: Client) -> None:
 
 
 def test_a_deadline_that_has_passed(server: Server) -> None:
-    with Client(server.target, timeout=1e-6) as hurried, pytest.raises(LateError):
+    with Client(server.target, timeout=1e-6) as hurried, pytest.raises(LateError, match="ask again with the same ids"):
         hurried.decide(request("r", "anna"))
 
 
 def test_a_service_that_is_not_there() -> None:
-    with Client("127.0.0.1:9") as client, pytest.raises(ServiceError, match="UNAVAILABLE"):
+    for target, reason in (("127.0.0.1:9", "Connection refused"), ("no.such.host.invalid:1", ".+")):
+        message = rf"cannot reach a service at {target} \({reason}\); is `nextbest serve` running there\?$"
+        with Client(target) as client, pytest.raises(ServiceError, match=message):
+            client.decide(request("r", "anna"))
+
+
+def test_a_store_that_fails_is_not_taken_for_a_service_that_is_not_there(bundle: Bundle) -> None:
+    def failing(call: object, remaining: float | None) -> Any:
+        raise StoreError("s.db: the store cannot be written: disk full")
+
+    transport = Transport("127.0.0.1", 0)
+    transport.start(failing)
+    with Client(f"127.0.0.1:{transport.port}") as client, pytest.raises(ServiceError, match="disk full"):
         client.decide(request("r", "anna"))
+    transport.stop(0.0)
 
 
 def test_too_many_calls_are_shed(bundle: Bundle) -> None:
