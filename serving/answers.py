@@ -1,6 +1,6 @@
 """The client's side of the messages: questions and events to send, answers and errors to read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isnan
 from typing import Any
@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 from engine.errors import NextBestError, RequestError, ServiceError, Violation
 from engine.records import Action, Event, Value
 from serving.calls import Explanation, LateError, NotFoundError, OverloadedError, Question, Receipt, TakenError
-from serving.messages import read_action, read_instant, write_timestamp, write_value
+from serving.messages import NOTE, read_action, read_instant, write_timestamp, write_value
 from serving.pb.nextbest.v1 import decision_pb2, event_pb2
 from serving.pb.nextbest.v1 import decision_service_pb2 as decision_service
 from serving.pb.nextbest.v1 import journey_service_pb2 as journey_service
@@ -138,5 +138,6 @@ def read_decision(d: decision_pb2.Decision, repeated: bool = False, explanation:
     )
 
 
-def read_receipt(response: journey_service.TrackResponse) -> Receipt:
-    return Receipt(response.event_id, response.duplicate)
+def read_receipt(response: journey_service.TrackResponse, trailers: Iterable[tuple[str, Any]] = ()) -> Receipt:
+    """trailers: the call's trailing metadata, where the note is."""
+    return Receipt(response.event_id, response.duplicate, dict(trailers).get(NOTE, ""))

@@ -99,7 +99,8 @@ class Client:
         """Tell what happened. An `occurred_at` of NaN means: now, by the service's clock."""
         message = journey_service.TrackRequest(event=write_event(event))
         with _translated(self._target):
-            return read_receipt(self._journeys.Track(message, timeout=self._timeout))
+            response, call = self._journeys.Track.with_call(message, timeout=self._timeout)
+            return read_receipt(response, call.trailing_metadata() or ())
 
     def track_batch(self, events: Sequence[Event]) -> list[Receipt]:
         """Tell of 1 to 1000 events; all are taken or none."""
@@ -184,6 +185,7 @@ def track(target: str, customer_id: str, kind: str, **options: Unpack[Telling]) 
     with _called(target) as client:
         receipt = client.track(event)
     known = "was known already; nothing changed" if receipt.duplicate else "is in the log"
+    known += f"; {receipt.note}" if receipt.note else ""
     Console(soft_wrap=True, highlight=False).print(f"event {receipt.event_id} {known}")
 
 

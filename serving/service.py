@@ -1,6 +1,6 @@
 """Between the wire and the handler: messages become calls, outcomes become messages or statuses; nothing else."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import grpc
@@ -20,7 +20,7 @@ from serving.calls import (
     TrackCall,
 )
 from serving.intake import ID_LENGTH, check_name
-from serving.messages import read_instant, read_value, write_action, write_timestamp, write_value
+from serving.messages import NOTE, read_instant, read_value, write_action, write_timestamp, write_value
 from serving.pb.nextbest.v1 import decision_pb2 as decisions
 from serving.pb.nextbest.v1 import decision_service_pb2 as decision_service
 from serving.pb.nextbest.v1 import event_pb2 as events
@@ -76,7 +76,9 @@ class Journeys(JourneyServiceServicer):
         self, request: journey_service.TrackRequest, context: grpc.ServicerContext
     ) -> journey_service.TrackResponse:
         call = TrackCall((happening(request.event),), path="event.")
-        return _tracked(_outcome(self._submit, call, context)[0])
+        receipts = _outcome(self._submit, call, context)
+        _note(receipts, context)
+        return _tracked(receipts[0])
 
     def TrackBatch(  # noqa: N802
         self, request: journey_service.TrackBatchRequest, context: grpc.ServicerContext
@@ -84,6 +86,7 @@ class Journeys(JourneyServiceServicer):
         _check_size("events", len(request.events), context)
         call = TrackCall(tuple(happening(e) for e in request.events), path="events[{}].")
         receipts = _outcome(self._submit, call, context)
+        _note(receipts, context)
         return journey_service.TrackBatchResponse(responses=[_tracked(r) for r in receipts])
 
 
@@ -174,6 +177,14 @@ def _decision(d: LoggedDecision) -> decisions.Decision:
         degraded=d.degraded,
         eligible_count=len(d.eligible),
     )
+
+
+def _note(receipts: Sequence[Receipt], context: grpc.ServicerContext) -> None:
+    """The first note, and how many events have one; ASCII, as the names in it are."""
+    notes = [r.note for r in receipts if r.note]
+    if notes:
+        more = f" (one of {len(notes)} such events)" if len(notes) > 1 else ""
+        context.set_trailing_metadata(((NOTE, notes[0] + more),))
 
 
 def _tracked(receipt: Receipt) -> journey_service.TrackResponse:

@@ -170,6 +170,18 @@ def test_bad_events_say_which_fields(channel: grpc.Channel) -> None:
         assert (code, list(found)) == (grpc.StatusCode.INVALID_ARGUMENT, [f"event.{field}"])
 
 
+def test_a_batch_notes_values_that_are_missing(channel: grpc.Channel) -> None:
+    journeys = JourneyServiceStub(channel)  # type: ignore[no-untyped-call]
+    orders = [event_pb2.Event(customer_id="c", kind="order", event_id=f"e{i}") for i in range(3)]
+    orders[1].value = 9.5
+    message = journey_service.TrackBatchRequest(events=orders)
+    response, call = journeys.TrackBatch.with_call(message, timeout=10)
+    assert len(response.responses) == 3
+    assert dict(call.trailing_metadata())["nextbest-note"].endswith("counts as 0 (one of 2 such events)")
+    _, again = journeys.TrackBatch.with_call(message, timeout=10)
+    assert "nextbest-note" not in dict(again.trailing_metadata())
+
+
 def test_other_errors(client: Client, channel: grpc.Channel) -> None:
     client.decide(request("r", "anna"))
     with pytest.raises(TakenError, match="'r' was used before, for another customer"):
