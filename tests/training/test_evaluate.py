@@ -189,9 +189,9 @@ def test_single_decisions_use_one_step_estimators(tmp_path: Path) -> None:
     assert tuple(v.method for v in judged.values) == ONE_STEP
     truth = 3.0 * (0.8 * 0.5 + 0.2 * 0.3) - 0.8 * 0.01
     for estimate in judged.values[:-1]:
-        assert value.lower is not None
-        assert value.upper is not None
-        assert value.lower <= truth <= value.upper
+        assert estimate.lower is not None
+        assert estimate.upper is not None
+        assert estimate.lower <= truth <= estimate.upper
     w = np.where(journeys.action != 0, 0.8 / 0.4, 0.2 / 0.6)
     snips = next(v for v in judged.values if v.method == "SNIPS")
     assert snips.value == pytest.approx(float((w * journeys.reward).sum() / w.sum()))
