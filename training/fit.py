@@ -21,6 +21,7 @@ from envs.networks import Inputs, Networks
 from training.evidence import context_evidence_of, evidence_of, evolutions_of, streams_of, turns
 from training.journeys import Journeys
 from training.likelihood import Loss, context_bias, context_loss, outcome_loss, outcome_start, polished
+from training.moments import with_means
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -75,7 +76,7 @@ def fit_outcome_model(
         settings,
         told,
     )
-    outcome = polished(outcome, evidence, streams)
+    outcome = with_means(polished(outcome, evidence, streams), evidence, streams)
     context = None
     if evolutions:
         known = context_evidence_of(train, len(spec.kinds), evidence.inputs, evolutions)
