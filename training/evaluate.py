@@ -116,6 +116,7 @@ def run(
         setting = _elsewhere(named, log, truth, next(iter(named)))
         report = evaluate({name: b.policy for name, b in named.items()}, setting, story=story)
         summary.show(report, story.console)
+        summary.caution(named.values(), story.console)
         return report
     tracking = Tracking(store)
     parent = run_id or tracking.latest()
@@ -134,6 +135,7 @@ def run(
         setting = _elsewhere(named, log, truth, CLONE)
     report = evaluate({name: b.policy for name, b in named.items()}, setting, seed, story)
     summary.show(report, story.console)
+    summary.caution(named.values(), story.console)
     if log is None:
         summary.keep(report, tracking, parent, {child.name: child.run_id for child in children})
         story.say(f"kept in run {parent}; next: [bold]nextbest promote[/]")

@@ -166,6 +166,8 @@ def run(model: str, out: Path, store: Path = Path("mlruns")) -> None:
     )
     console = Console()
     console.print(f"[bold]{model}[/] is version {version}, policy {copy.version} (run {run_id})")
+    if copy.caution:
+        console.print(f"[red]{copy.caution}[/]", highlight=False)
     console.print(f"bundle: {out}\nnext:   nextbest serve {out}")
 
 
