@@ -144,6 +144,7 @@ def _ece_check(found: Calibration) -> Check:
         value=found.ece,
         threshold=f"at most {limit:.4f}",
         strain=found.ece / limit,
+        short=f"{found.outcome} {found.ece:.4f}",
         why=f"chances of {found.outcome} are off by {found.ece:.4f} on average; luck alone makes about {noise:.4f}",
     )
 
@@ -158,6 +159,7 @@ def _slope_check(found: Calibration, deviations: float) -> Check:
         value=found.slope,
         threshold=f"{SLOPES[0]:g} to {SLOPES[1]:g} ± {reach:.2f} ({deviations:.1f} standard errors)",
         strain=off / (high - 1.0) if off > 0 else off / (low - 1.0),
+        short=f"{found.outcome} {found.slope:.2f}",
         why=f"chances of {found.outcome}: slope {found.slope:.2f} ± {2 * found.slope_error:.2f}; below 1 they are too "
         f"bold, above 1 too timid",
     )

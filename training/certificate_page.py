@@ -14,14 +14,13 @@ SHOWN = 8
 
 GROUPS = {
     "rate": "event rates",
-    "pace": "event rates over the journey",
+    "pace": "by part of the journey",
     "place": "time within the window",
     "amount": "values of events",
-    "value": "worth of a journey",
-    "two_sample": "made-up journeys told from real ones",
-    "probe": "gains of probe policies",
+    "two_sample": "told apart by a classifier",
+    "probe": "gains of tilted policies",
 }
-"""Groups of checks that get a line each; those of calibration are in the table."""
+"""Groups of checks that get a line each; those of calibration are in the table, values have lines of their own."""
 
 
 def show(found: Certificate, unit: str, console: Console) -> None:
@@ -98,23 +97,21 @@ def page(found: Certificate, unit: str) -> str:
 
 
 def _lines(found: Certificate, unit: str) -> Iterator[str]:
-    """A line for each group: how many passed, and the one that is furthest off."""
+    """The values, then a line for each group: how many passed, and the one that is nearest to failing."""
+    yield f"[bold]Made up again, for held out[/] ({unit})"
     for value in found.values:
         (check,) = (c for c in found.checks if c.name == f"value:{value.what}")
-        yield (
-            f"worth under the {value.what}: {report.figure(value.simulated)} in it, {report.figure(value.real)} in "
-            f"truth ({unit}; {check.threshold})"
-        )
+        made, real = report.figure(value.simulated), report.figure(value.real)
+        yield f"  worth under the {value.what}: {made} for {real}, {check.threshold}"
     for group, label in GROUPS.items():
         checks = [c for c in found.checks if c.group == group]
         worst = found.worst(group)
-        if group == "value":
-            continue
         if worst is None:
-            yield f"{label}: [dim]nothing that this log can judge[/]"
-            continue
-        count = f"{sum(c.passed for c in checks)} of {len(checks)} pass; " if len(checks) > 1 else ""
-        yield f"{label}: {count}{'furthest off: ' * (len(checks) > 1)}{worst.why.partition('; luck')[0]}"
+            yield f"  {label}: [dim]nothing that this log can judge[/]"
+        elif len(checks) == 1:
+            yield f"  {label}: {worst.short}"
+        else:
+            yield f"  {label}: {sum(c.passed for c in checks)} of {len(checks)} pass; worst {worst.short}"
 
 
 def _strain(found: Certificate, calibration: Calibration) -> float:

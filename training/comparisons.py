@@ -1,13 +1,13 @@
 """Do made-up journeys hold what real ones hold: how many events, when in the journey, when in the window, how much?"""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from engine.records import Bools, Floats, Ints
 from engine.spec import Spec
-from training.checks import ENOUGH, Check, Comparison, agreement, luck, ratio
+from training.checks import ENOUGH, Check, Comparison, Sums, agreement, luck, ratio
 from training.episodes import Episodes
 
 SHARE = 0.1
@@ -52,16 +52,12 @@ class Comparisons:
         rates, paces, places, amounts = [], list[Pace](), [], []
         for k in kinds:
             name = spec.kinds[k].name
-            sides = [_Kind.of(e, k, upto) for e in (real, *simulated)]
-            mean = _mean(sides[1:])
-            rates.append(ratio(name, (sides[0].count, sides[0].decisions), (mean.count, mean.decisions)))
-            places.append(ratio(name, (sides[0].place, sides[0].count), (mean.place, mean.count)))
+            held_out, *runs = (_Kind.of(episodes, k, upto) for episodes in (real, *simulated))
+            rates.append(_compared(name, held_out, runs, ("count", "decisions")))
+            places.append(_compared(name, held_out, runs, ("place", "count")))
             if spec.kinds[k].value is not None:
-                amounts.append(ratio(name, (sides[0].value, sides[0].count), (mean.value, mean.count)))
-            parts = [
-                ratio(name, (sides[0].counts[p], sides[0].reached[p]), (mean.counts[p], mean.reached[p]))
-                for p in range(len(upto))
-            ]
+                amounts.append(_compared(name, held_out, runs, ("value", "count")))
+            parts = [_compared(name, held_out, runs, ("counts", "reached"), p) for p in range(len(upto))]
             paces.append(Pace(name, tuple(int(u) for u in upto), tuple(parts)))
         return Comparisons(tuple(rates), tuple(paces), tuple(places), tuple(amounts))
 
@@ -84,15 +80,15 @@ class Comparisons:
 def worth(spec: Spec, what: str, real: Episodes, simulated: Sequence[Episodes]) -> Comparison:
     """Mean discounted return of the same customers, held out and in the mean of several runs."""
     each = np.ones(real.customers)
-    made = np.mean([s.returns(spec) for s in simulated], axis=0)
-    return ratio(what, (real.returns(spec), each), (made, each))
+    return ratio(what, (real.returns(spec), each), [(run.returns(spec), each) for run in simulated])
 
 
 def _part_check(pace: Pace, part: int, deviations: float) -> Check:
     found = pace.parts[part]
     first = 1 if part == 0 else pace.upto[part - 1] + 1
     noun = f"{pace.kind} events per decision, decisions {first} to {pace.upto[part]}"
-    return agreement(f"pace:{pace.kind}", found, PART_SHARE * found.real, deviations, noun)
+    check = agreement(f"pace:{pace.kind}", found, PART_SHARE * found.real, deviations, noun)
+    return replace(check, short=f"{check.short}, decisions {first} to {pace.upto[part]}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +122,16 @@ class _Kind:
         )
 
 
-def _mean(runs: Sequence[_Kind]) -> _Kind:
-    names = ("count", "place", "value", "decisions", "counts", "reached")
-    return _Kind(**{name: np.mean([getattr(run, name) for run in runs], axis=0) for name in names})
+def _compared(
+    what: str, real: _Kind, runs: Sequence[_Kind], names: tuple[str, str], part: int | None = None
+) -> Comparison:
+    """The ratio of two sums, of one part of the journey where they are by part."""
+
+    def sums(kind: _Kind) -> Sums:
+        above, below = (getattr(kind, name) for name in names)
+        return (above, below) if part is None else (above[part], below[part])
+
+    return ratio(what, sums(real), [sums(run) for run in runs])
 
 
 def _counts(spec: Spec, episodes: Episodes) -> Floats:

@@ -111,6 +111,7 @@ def probe_checks(found: Sequence[Probe]) -> Iterator[Check]:
             value=gap,
             threshold=f"within ± {limit:.3g}" + (" (a factor of two)" if tolerated >= chance else " (luck)"),
             strain=abs(gap) / limit if limit > 0 else 0.0,
+            short=f"{probe.name} {probe.environment:+.3g} for {probe.estimate:+.3g}",
             why=f"the clone tilted towards {probe.name} gains {probe.environment:+.3g} per journey in the environment, "
             f"{probe.estimate:+.3g} by the log; luck alone makes about ± {2 * error:.2g}",
         )

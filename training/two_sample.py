@@ -65,6 +65,7 @@ class TwoSample:
             value=self.auc,
             threshold=f"at most {limit:.2f}",
             strain=max(0.0, (self.auc - 0.5) / (limit - 0.5)),
+            short=f"AUC {self.auc:.2f}, most by {', '.join(g.figure.replace(', ', ' ') for g in self.giveaways[:2])}",
             why=f"a classifier tells made-up journeys from held-out ones with AUC {self.auc:.2f} ± "
             f"{2 * self.error:.2f} (0.5 = a guess), most by {told}",
         )
@@ -84,7 +85,8 @@ def two_sample(spec: Spec, real: Episodes, simulated: Sequence[Episodes], seed: 
     told = np.flatnonzero(np.isfinite(table).sum(axis=0) >= max(LEAST, 0.01 * len(table)))
     made_up = np.repeat([False, True], [real.customers, real.customers * len(simulated)])
     customer = np.tile(np.arange(real.customers), 1 + len(simulated))
-    auc, error, drops = _cross_validated(table[:, told], made_up, customer, seed)
+    levels = np.stack([_levels(table[:, k]) for k in told], axis=1)
+    auc, error, drops = _cross_validated(levels, made_up, customer, seed)
     best = told[np.argsort(-drops, kind="stable")[:NAMED]]
     giveaways = [
         Giveaway(names[k], float(drop), _spread(table[~made_up, k]), _spread(table[made_up, k]))
@@ -122,14 +124,14 @@ def _of_kind(spec: Spec, episodes: Episodes, kind: int) -> Iterator[Floats]:
     who, n = episodes.customer[events.row], episodes.customers
     count = _sum(who, np.ones(len(who)), n)
     yield count
-    yield _share(_sum(who, 1.0 * _late(episodes)[events.row], n), count)
+    yield _share(_sum(who, _late(episodes)[events.row].astype(np.float64), n), count)
     start, end = episodes.decided_at[events.row], episodes.until[events.row]
-    yield _share(_sum(who, (events.occurred_at - start) / np.maximum(end - start, 1e-9), n), count)
+    place = np.asarray((events.occurred_at - start) / np.maximum(end - start, 1e-9), np.float64)
+    yield _share(_sum(who, place, n), count)
     order = np.lexsort((events.occurred_at, who))
     pairs = np.flatnonzero(who[order][1:] == who[order][:-1])
-    apart = np.asarray(np.diff(events.occurred_at[order])[pairs] / DAY, np.float64)
-    of = who[order][pairs]
-    yield _share(_sum(of, apart, n), _sum(of, np.ones(len(of)), n))
+    of, at = who[order][pairs], events.occurred_at[order]
+    yield _share(_sum(of, (at[pairs + 1] - at[pairs]) / DAY, n), _sum(of, np.ones(len(of)), n))
     if spec.kinds[kind].value is not None:
         yield _share(_sum(who, events.value, n), count)
     if spec.kinds[kind].response:
@@ -207,6 +209,12 @@ def _cross_validated(table: Floats, made_up: Bools, customer: Ints, seed: int) -
             drops[f] += (auc - _placements(judge.decision_function(rows), truth)[0]) / FOLDS
             rows[:, f] = kept
     return float(np.mean(aucs)), float(np.sqrt((pull**2).sum())), drops
+
+
+def _levels(column: Floats) -> Floats:
+    """Numbers as one of at most 32 levels of equally many journeys: all that the trees look at. NaN stays."""
+    edges = np.unique(np.nanquantile(column, np.arange(1, 32) / 32, method="inverted_cdf"))
+    return np.where(np.isnan(column), np.nan, np.searchsorted(edges, column))
 
 
 def _judge(table: Floats, made_up: Bools, seed: int) -> HistGradientBoostingClassifier:

@@ -7,13 +7,14 @@ import torch
 
 from engine.bundle import Bundle
 from engine.errors import LogError, TrainingError
+from engine.policy import Policy
 from engine.records import HOLD, Bools, Floats32
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
 from envs.vector_env import VectorJourneyEnv
 from tests.training.small_log import SPEC, random_log, write
 from training import ppo, rollout, train
-from training.certificate import Certificate, certificate
+from training.certificate import Certificate, Progress, certificate
 from training.clone import FitSettings, clone_behaviour
 from training.expected import ExpectedOutcomes, ExpectedRewards
 from training.fit import OutcomeSettings, fit_outcome_model
@@ -189,9 +190,11 @@ def test_a_failed_certificate_refuses_unless_allowed(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nextbest.toml").write_text(SPEC.text)
 
-    def failing(spec: Spec, model: EnsembleOutcomeModel, test: Journeys, seed: int) -> Certificate:
-        found = certificate(spec, model, test, seed)
-        return replace(found, checks=(replace(found.checks[0], passed=False), *found.checks[1:]))
+    def failing(
+        spec: Spec, model: EnsembleOutcomeModel, test: Journeys, clone: Policy, seed: int, progress: Progress
+    ) -> Certificate:
+        found = certificate(spec, model, test, clone, seed, progress)
+        return replace(found, checks=(replace(found.checks[0], strain=1.5), *found.checks[1:]))
 
     monkeypatch.setattr("training.train.certificate", failing)
     with pytest.raises(TrainingError, match="failed its certificate"):
