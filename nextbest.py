@@ -13,6 +13,9 @@ ROOMS = ("engine", "envs", "serving", "training")
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
+WORLDS = ("retail", "fatigue", "null", "confounded", "delayed", "rare", "drift", "new_content")
+"""As in envs/worlds.py, written out because help imports no room; a test compares."""
+
 TARGET = click.option("--target", default="127.0.0.1:50051", show_default=True, help="host:port of the service.")
 
 
@@ -59,25 +62,38 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--world", default="retail", show_default=True, help="Which simulated company.")
+@click.option("--world", default="retail", show_default=True, help=f"Which simulated company: {', '.join(WORLDS)}.")
+@click.option(
+    "--env",
+    type=click.Choice(["world", "learned"]),
+    default="world",
+    show_default=True,
+    help="learned: the environment of a training instead; held-out customers of its log meet its behaviour clone.",
+)
+@click.option("--run", "run_id", help="With --env learned: the training's MLflow run. [default: the latest]")
 @click.option(
     "--out", type=FOLDER, required=True, help="Folder for the log: new, or an earlier simulated log to replace."
 )
-@click.option("--customers", type=click.IntRange(1), default=2000, show_default=True, help="How many customers.")
+@click.option("--customers", type=click.IntRange(1), help="How many customers. [default: 2000; of a log: all]")
 @click.option("--days", type=click.IntRange(1), default=28, show_default=True, help="How long they are observed.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same log.")
 @click.option("--policy", type=FOLDER, help="A bundle that decides. [default: the company's own soft policy]")
-def simulate(world: str, out: Path, customers: int, days: int, seed: int, policy: Path | None) -> None:
-    """Write the log of a company whose truth is known.
+def simulate(env: str, world: str, run_id: str | None, customers: int | None, days: int, **options: Any) -> None:
+    """Write the log of a simulated company.
 
-    Reads: nothing, or the bundle of --policy.
+    Reads: nothing, or the bundle of --policy; with --env learned a training in mlruns/ and its log.
 
     Writes: OUT/decisions.parquet, events.parquet and customers.parquet (the log, with exact propensities),
     OUT/nextbest.toml (its spec) and OUT/world.json.
     """
-    from envs.simulate import run
+    if env == "learned":
+        from training.learned import run as run_learned
 
-    run(world, out, customers, days, seed, policy)
+        run_learned(customers=customers, run_id=run_id, **options)
+    else:
+        from envs.simulate import run
+
+        run(world, days=days, customers=customers or 2000, **options)
 
 
 @main.command()

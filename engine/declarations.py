@@ -96,6 +96,7 @@ class EventTable(_Table):
     response: bool = False
     consent: Literal["granted", "withdrawn"] | None = None
     ends_journey: bool = False
+    column: Name | None = None
 
 
 class ChannelTable(_Table):

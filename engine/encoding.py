@@ -93,6 +93,9 @@ class Encoder:
         names += ["clock:year_sin", "clock:year_cos"]
         names += [name for f in context.features for name in _context_names(f)]
         self.names = tuple(names)
+        self._limit: Floats = np.array([c.limit for c in fold.caps], np.float64)
+        self._window: Floats = np.repeat([c.window_seconds for c in fold.caps], [c.limit for c in fold.caps])
+        self._of_cap: Floats = np.repeat(np.eye(len(fold.caps)), [c.limit for c in fold.caps], axis=0)
 
     @property
     def size(self) -> int:
@@ -100,23 +103,25 @@ class Encoder:
 
     def observe(self, state: JourneyState, context: Floats, now: Floats, zone: Ints) -> Floats32:
         """Observations [B, d] of B customers at `now` [B] with context [B, c] and zones [B]."""
-        n, fold = len(now), self.fold
-        decayed = fold.decayed_at(state, now).reshape(n, -1)
+        fold, halves = self.fold, len(self.fold.half_lives)
+        sums, times = len(fold.counters) * halves, len(fold.lasts) * halves
+        observation = np.empty((len(now), self.size), np.float32)
         age = np.maximum(now[:, None] - state.last, 0.0)
-        recency = age[:, :, None] / -fold.half_lives
-        recency = np.exp2(recency, out=recency).reshape(n, -1)
-        used = [
-            (state.slots[:, place] > (now - cap.window_seconds)[:, None]).mean(axis=1)
-            for cap, place in zip(fold.caps, fold.cap_slots, strict=True)
-        ]
+        # One half-life after the other, in place: on large batches memory costs more than the arithmetic.
+        for h, half_life in enumerate(fold.half_lives):
+            decayed = fold.decayed_by(h, state, now)
+            logs = np.abs(decayed)
+            observation[:, h:sums:halves] = np.copysign(np.log1p(logs, out=logs), decayed, out=logs)
+            observation[:, sums + h : sums + times : halves] = np.exp2(age / -half_life)
         consent = (state.consent == GRANTED).astype(np.float64) - (state.consent == WITHDRAWN)
-        # In place: on large batches the memory for further copies costs more than the arithmetic.
-        logs = np.abs(decayed)
-        np.copysign(np.log1p(logs, out=logs), decayed, out=logs)
-        parts = [logs, recency]
-        parts += [np.stack(used, axis=1)] if used else []
-        parts += [consent, _clock(now, zone), *(self._context(context))]
-        return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
+        parts = [self._used(state, now), consent, _clock(now, zone), *self._context(context)]
+        np.concatenate(parts, axis=1, out=observation[:, sums + times :], casting="same_kind")
+        return observation
+
+    def _used(self, state: JourneyState, now: Floats) -> Floats:
+        """The share of each cap that is used, [B, caps]."""
+        counts = (state.slots > now[:, None] - self._window).astype(np.float64) @ self._of_cap
+        return np.asarray(counts / self._limit, np.float64)
 
     def _context(self, context: Floats) -> list[Floats]:
         parts = []

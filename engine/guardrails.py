@@ -4,6 +4,7 @@ Environment, training, evaluation and serving use this one compilation. A rule c
 (unless the spec says `hold = false`: then it goes whenever something else may be done).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,7 +15,7 @@ from engine.catalogue import Catalogue
 from engine.clock import local_seconds
 from engine.encoding import ContextSchema
 from engine.journey import GRANTED, WITHDRAWN, Cap, Fold, JourneyState
-from engine.records import DAY, HOLD, Bools, Floats, Ints
+from engine.records import DAY, HOLD, Bools, Floats, Floats32, Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,31 +44,51 @@ class Rule(Protocol):
     def code(self, action: int, /) -> str: ...
 
 
-class ConsentRule:
+class Switches(ABC):
+    """A rule of k switches that each remove a fixed set of actions: those of a channel, of a timing, of the rule.
+
+    scope: float32 [k, n], 1 where a switch removes an action; never hold.
+    """
+
+    def __init__(self, scope: Bools) -> None:
+        self.scope = scope.astype(np.float32)
+        self.scope[:, HOLD] = 0.0
+
+    @abstractmethod
+    def on(self, at: Situation) -> Bools:
+        """Which switches are on, Bools [B, k]."""
+
+    def removes(self, at: Situation) -> Bools:
+        return _removed(self.on(at), self.scope)
+
+
+class ConsentRule(Switches):
     """No contact on a channel without the consent that it needs."""
 
     def __init__(self, catalogue: Catalogue) -> None:
+        super().__init__(_members(catalogue.channel, len(catalogue.channels)))
         self._catalogue = catalogue
         self._opt_in = np.array([c.consent == "opt_in" for c in catalogue.channels], bool)
         self._opt_out = np.array([c.consent == "opt_out" for c in catalogue.channels], bool)
 
-    def removes(self, at: Situation) -> Bools:
+    def on(self, at: Situation) -> Bools:
         consent = at.state.consent
         denied = (self._opt_in & (consent != GRANTED)) | (self._opt_out & (consent == WITHDRAWN))
-        return _spread(denied, self._catalogue.channel)
+        return np.asarray(denied, bool)
 
     def code(self, action: int, /) -> str:
         return f"consent:{self._catalogue.actions[action].channel}"
 
 
-class TimingRule:
+class TimingRule(Switches):
     """A timing whose time of day has passed cannot be taken any more."""
 
     def __init__(self, catalogue: Catalogue) -> None:
+        super().__init__(_members(catalogue.timing, len(catalogue.timings)))
         self._catalogue = catalogue
 
-    def removes(self, at: Situation) -> Bools:
-        return _spread(np.isnan(at.send_at), self._catalogue.timing)
+    def on(self, at: Situation) -> Bools:
+        return np.isnan(at.send_at)
 
     def code(self, action: int, /) -> str:
         return f"timing_passed:{self._catalogue.actions[action].timing}"
@@ -94,19 +115,19 @@ class ValidityRule:
         return f"validity:{self._catalogue.actions[action].content}"
 
 
-class CapRule:
+class CapRule(Switches):
     """At most `limit` contacts in any window: none while the limit-th latest is in the window before the send time.
 
     Contacts planned for later than the send time count too, so a cap holds in whatever order messages go out.
     """
 
     def __init__(self, cap: Cap, slots: slice, catalogue: Catalogue) -> None:
-        self._cap, self._slots, self._timing = cap, slots, catalogue.timing
+        super().__init__(_members(catalogue.timing, len(catalogue.timings)) & cap.actions)
+        self._cap, self._slots = cap, slots
 
-    def removes(self, at: Situation) -> Bools:
+    def on(self, at: Situation) -> Bools:
         earliest = at.state.slots[:, self._slots].min(axis=1)
-        full = earliest[:, None] > at.send_at - self._cap.window_seconds
-        return _spread(full, self._timing) & self._cap.actions
+        return np.asarray(earliest[:, None] > at.send_at - self._cap.window_seconds, bool)
 
     def code(self, _action: int, /) -> str:
         return f"cap:{self._cap.name}"
@@ -125,15 +146,15 @@ class QuietHours:
     end: float
 
 
-class QuietHoursRule:
+class QuietHoursRule(Switches):
     def __init__(self, quiet: QuietHours, catalogue: Catalogue) -> None:
-        self._quiet, self._timing = quiet, catalogue.timing
+        super().__init__(_members(catalogue.timing, len(catalogue.timings)) & quiet.actions)
+        self._quiet = quiet
 
-    def removes(self, at: Situation) -> Bools:
+    def on(self, at: Situation) -> Bools:
         start, end = self._quiet.start, self._quiet.end
         after, before = at.clock >= start, at.clock < end  # both False for a timing that has passed
-        quiet = after & before if start < end else after | before
-        return _spread(quiet, self._timing) & self._quiet.actions
+        return after & before if start < end else after | before
 
     def code(self, _action: int, /) -> str:
         return f"quiet_hours:{self._quiet.name}"
@@ -165,15 +186,16 @@ class Eligibility:
     require: tuple[Predicate, ...]
 
 
-class EligibilityRule:
+class EligibilityRule(Switches):
     def __init__(self, eligibility: Eligibility, fold: Fold, context: ContextSchema) -> None:
+        super().__init__(eligibility.actions[None])
         self._eligibility, self._fold, self._context = eligibility, fold, context
 
-    def removes(self, at: Situation) -> Bools:
-        holds = np.ones(len(at.now), bool)
+    def on(self, at: Situation) -> Bools:
+        holds = np.ones((len(at.now), 1), bool)
         for predicate in self._eligibility.require:
-            holds &= self._recent(predicate, at) if predicate.event is not None else self._is(predicate, at)
-        return ~holds[:, None] & self._eligibility.actions
+            holds[:, 0] &= self._recent(predicate, at) if predicate.event is not None else self._is(predicate, at)
+        return np.asarray(~holds, bool)
 
     def code(self, _action: int, /) -> str:
         return f"eligibility:{self._eligibility.name}"
@@ -207,13 +229,17 @@ class Guardrails:
 
     def __init__(self, catalogue: Catalogue, rules: Sequence[Rule], hold: bool = True) -> None:
         self.catalogue, self.rules, self.hold = catalogue, tuple(rules), hold
+        self._switches = [rule for rule in self.rules if isinstance(rule, Switches)]
+        self._others = [rule for rule in self.rules if not isinstance(rule, Switches)]
+        self._scope = np.concatenate([np.zeros((0, len(catalogue)), np.float32), *(r.scope for r in self._switches)])
 
     def mask(self, state: JourneyState, context: Floats, now: Floats, zone: Ints) -> Bools:
         """Bools [B, n], True = may be taken, for B customers at `now` [B]."""
-        situation = self._situation(state, context, now, zone)
-        removed = np.zeros((len(now), len(self.catalogue)), bool)
-        for rule in self.rules:
-            removed |= rule.removes(situation)
+        at = self._situation(state, context, now, zone)
+        on = np.concatenate([np.zeros((len(now), 0), bool), *(rule.on(at) for rule in self._switches)], axis=1)
+        removed = _removed(on, self._scope)
+        for rule in self._others:
+            removed |= rule.removes(at)
         return self._with_hold(~removed)
 
     def removed(
@@ -263,8 +289,11 @@ def compile_guardrails(
     return Guardrails(catalogue, rules if len(catalogue) > 1 else [], hold)
 
 
-def _spread(by_group: Bools, group: Ints) -> Bools:
-    """[B, groups] → [B, n] by each action's group; hold (group -1) is never removed."""
-    spread = by_group[:, group]
-    spread[:, HOLD] = False
-    return spread
+def _members(group: Ints, groups: int) -> Bools:
+    """Bools [groups, n]: the actions of each group."""
+    return np.asarray(group == np.arange(groups)[:, None], bool)
+
+
+def _removed(on: Bools, scope: Floats32) -> Bools:
+    """Bools [B, n]: what the switches that are on, Bools [B, k], remove. One product does for many switches."""
+    return np.asarray(on.astype(np.float32) @ scope > 0.0, bool)

@@ -149,12 +149,11 @@ class Fold:
         self._move(state, events.row, events.occurred_at)
         weight = np.exp2((events.occurred_at - state.as_of[events.row])[:, None] / self.half_lives)
         for counter, amount in self._contributions(events):
-            used = counter >= 0
-            index = (events.row[used], counter[used])
-            np.add.at(state.decayed, index, amount[used, None] * weight[used])
-        np.maximum.at(state.last, (events.row, self._layout.last_of_kind[events.kind]), events.occurred_at)
-        response = self._is_response[events.kind]
-        np.maximum.at(state.last[:, self._layout.last_response], events.row[response], events.occurred_at[response])
+            used = np.flatnonzero(counter >= 0)
+            self._count(state, events.row[used], counter[used], amount[used], weight[used])
+        response = np.flatnonzero(self._is_response[events.kind])
+        _keep_latest(state, events.row, self._layout.last_of_kind[events.kind], events.occurred_at)
+        _keep_latest(state, events.row[response], self._layout.last_response, events.occurred_at[response])
         self._add_consents(state, events)
 
     def add_contacts(self, state: JourneyState, rows: Ints, action: Ints, decided_at: Floats, send_at: Floats) -> None:
@@ -171,12 +170,13 @@ class Fold:
             raise ValueError("contacts: found a time that is no finite number")
         self._move(state, rows, decided_at)
         weight = np.exp2((decided_at - state.as_of[rows])[:, None] / self.half_lives)
-        amount = self._contact_amounts[action][:, :, None] * weight[:, None, :]
-        np.add.at(state.decayed, (rows[:, None], self._contact_counters[action]), amount)
+        self._count(
+            state, rows[:, None], self._contact_counters[action], self._contact_amounts[action], weight[:, None]
+        )
         for first in _rounds(rows):
             self._take_slots(state, rows[first], action[first], send_at[first])
-        np.maximum.at(state.last, (rows, np.zeros_like(rows)), send_at)
-        np.maximum.at(state.last, (rows, 1 + self.catalogue.channel[action]), send_at)
+        _keep_latest(state, rows, 0, send_at)
+        _keep_latest(state, rows, 1 + self.catalogue.channel[action], send_at)
 
     def set_consent(self, state: JourneyState, rows: Ints, channel: str, granted: bool, at: float) -> None:
         """A consent known from elsewhere than an event (the customers table), valid from the instant `at`."""
@@ -186,21 +186,34 @@ class Fold:
 
     def decayed_at(self, state: JourneyState, now: Floats) -> Floats:
         """The decayed sums at `now` [B], as [B, counters, half-lives]. A `now` before `as_of` counts as `as_of`."""
+        return np.stack([self.decayed_by(h, state, now) for h in range(len(self.half_lives))], axis=2)
+
+    def decayed_by(self, h: int, state: JourneyState, now: Floats) -> Floats:
+        """The decayed sums of the h-th half-life at `now` [B], as [B, counters]."""
         age = np.maximum(now - state.as_of, 0.0)
-        return state.decayed * np.exp2(-age[:, None] / self.half_lives)[:, None, :]
+        return np.asarray(state.decayed[:, :, h] * np.exp2(-age / self.half_lives[h])[:, None], np.float64)
 
     def _move(self, state: JourneyState, rows: Ints, at: Floats) -> None:
         """Bring the rows' sums forward to the latest of their `as_of` and `at`."""
         target = state.as_of.copy()
         np.maximum.at(target, rows, at)
         later = np.flatnonzero(target > state.as_of)
-        age = target[later] - state.as_of[later]
-        fade = np.exp2(-age[:, None] / self.half_lives)[:, None, :]
-        if len(later) == len(target):
-            state.decayed *= fade  # saves two copies when everybody moves, as in an environment's step
-        else:
-            state.decayed[later] *= fade
+        # When many move, the others get a factor of 1: cheaper than copying those that move out and in again.
+        moved = later if 4 * len(later) < len(target) else slice(None)
+        age = target[moved] - state.as_of[moved]
+        for h, half_life in enumerate(self.half_lives):
+            state.decayed[moved, :, h] *= np.exp2(-age / half_life)[:, None]
         state.as_of[later] = target[later]
+
+    def _count(self, state: JourneyState, rows: Ints, counter: Ints, amount: Floats, weight: Floats) -> None:
+        """Add amounts to counters of rows, all of one shape [...] once broadcast; weight: [..., half-lives].
+
+        In flat arrays and one half-life after the other: numpy then takes its fast way, five times as fast.
+        """
+        flat = state.decayed.reshape(-1, copy=False)
+        first = (rows * len(self.counters) + counter) * len(self.half_lives)
+        for h in range(len(self.half_lives)):
+            np.add.at(flat, (first + h).ravel(), (amount * weight[..., h]).ravel())
 
     def _contributions(self, events: EventColumns) -> Iterator[tuple[Ints, Floats]]:
         """(counter, amount) per event, counter -1 where it adds nothing."""
@@ -219,17 +232,23 @@ class Fold:
         code = self._consent_of_kind[events.kind]
         named = (code != UNKNOWN) & (events.channel >= 0)
         self._register(state, events.row[named], events.channel[named], code[named], events.occurred_at[named])
-        for i in np.flatnonzero((code == WITHDRAWN) & (events.channel < 0)):
-            channels = np.arange(len(self.catalogue.channels))
-            row, at = np.full(len(channels), events.row[i]), np.full(len(channels), events.occurred_at[i])
-            self._register(state, row, channels, np.full(len(channels), WITHDRAWN), at)
+        for_all = np.flatnonzero((code == WITHDRAWN) & (events.channel < 0))
+        channels = len(self.catalogue.channels)
+        row, at = np.repeat(events.row[for_all], channels), np.repeat(events.occurred_at[for_all], channels)
+        self._register(state, row, np.tile(np.arange(channels), len(for_all)), np.full(len(row), WITHDRAWN), at)
 
     def _register(self, state: JourneyState, rows: Ints, channel: Ints, code: Ints, at: Floats) -> None:
         """Last writer wins; at the same instant a withdrawal wins."""
-        for i in np.lexsort((code, at)):
-            cell = rows[i], channel[i]
-            if (at[i], code[i]) >= (state.consent_at[cell], state.consent[cell]):
-                state.consent[cell], state.consent_at[cell] = code[i], at[i]
+        if not len(rows):
+            return
+        cell = rows * len(self.catalogue.channels) + channel
+        order = np.lexsort((code, at, cell))
+        last = order[np.append(cell[order[1:]] != cell[order[:-1]], True)]
+        row, c, code, at = rows[last], channel[last], code[last], at[last]
+        held, held_at = state.consent[row, c], state.consent_at[row, c]
+        wins = (at > held_at) | ((at == held_at) & (code >= held))
+        row, c = row[wins], c[wins]
+        state.consent[row, c], state.consent_at[row, c] = code[wins], at[wins]
 
     def _take_slots(self, state: JourneyState, rows: Ints, action: Ints, send_at: Floats) -> None:
         for cap, place in zip(self.caps, self.cap_slots, strict=True):
@@ -244,6 +263,11 @@ class Fold:
         text += repr([(c.name, c.limit, c.window_seconds, np.packbits(c.actions).tolist()) for c in self.caps])
         text += repr(self.kinds) + repr(self.catalogue.actions)
         return sha256(text.encode() + self._layout.contact.tobytes()).hexdigest()[:12]
+
+
+def _keep_latest(state: JourneyState, rows: Ints, last: Ints | int, at: Floats) -> None:
+    """The latest times of rows [m] become `at` [m] where that is later."""
+    np.maximum.at(state.last.reshape(-1, copy=False), rows * state.last.shape[1] + last, at)
 
 
 def _rounds(rows: Ints) -> Iterator[Ints]:

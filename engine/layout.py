@@ -15,6 +15,7 @@ class EventKind:
     """A declared kind of event. `value` is the unit of its value, None when it has none.
 
     response: it answers a contact. consent: it sets the consent of its channel. ends_journey: nothing follows it.
+    column: where a log has it as a column of its decisions instead of rows of its own, None = nowhere.
     """
 
     name: str
@@ -22,6 +23,7 @@ class EventKind:
     response: bool = False
     consent: Literal["granted", "withdrawn"] | None = None
     ends_journey: bool = False
+    column: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

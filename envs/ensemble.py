@@ -84,7 +84,7 @@ class EnsembleOutcomeModel:
 
     def outcomes(self, latent: Latent, turn: Turn, draws: Draws) -> EventColumns:
         """The events that the customers' members draw."""
-        return self.outcomes_and_worth(latent, turn, draws)[0]
+        return self._outcomes(latent, turn, draws, None)
 
     def outcomes_and_worth(self, latent: Latent, turn: Turn, draws: Draws) -> tuple[EventColumns, Floats]:
         """The events, and their mean reward less the action's cost, Floats [B]: an average over luck, not what was
@@ -93,10 +93,8 @@ class EnsembleOutcomeModel:
         Of each stream given what earlier ones drew, so its mean over draws is the reward's (Rao-Blackwell), with
         far less variance: orders are rare and dear.
         """
-        inputs = self.inputs.of(turn)
-        output = self._output(inputs, latent["member"].astype(np.int64), turn.action)
-        events, worth = self._unfold(latent, turn, output, draws)
-        self._remember(latent, turn, inputs, events)
+        worth = np.zeros(len(turn.now))
+        events = self._outcomes(latent, turn, draws, worth)
         return events, worth - self.spec.reward.cost[turn.action]
 
     def evolve(self, latent: Latent, turn: Turn, replayed: Floats, draws: Draws) -> Floats:
@@ -142,14 +140,22 @@ class EnsembleOutcomeModel:
         """Raises TrainingError for a file that is missing, corrupt or fitted to another spec."""
         return EnsembleOutcomeModel(spec, *read_model(path, spec))
 
+    def _outcomes(self, latent: Latent, turn: Turn, draws: Draws, worth: Floats | None) -> EventColumns:
+        """The events; their mean worth is added to `worth` [B] where there is one."""
+        inputs = self.inputs.of(turn)
+        output = self._output(inputs, latent["member"].astype(np.int64), turn.action)
+        events = self._unfold(latent, turn, output, draws, worth)
+        self._remember(latent, turn, inputs, events)
+        return events
+
     def _output(self, inputs: Floats32, member: Ints, action: Ints) -> Floats:
         """Outputs [B, O] with the links from the action's attributes."""
         output = self.outcome.run(inputs, member).astype(np.float64)
         output[:, : self.layout.linked] += self._of_action[member, action]
         return output
 
-    def _unfold(self, latent: Latent, turn: Turn, output: Floats, draws: Draws) -> tuple[EventColumns, Floats]:
-        """Stream after stream, each knowing what the earlier ones drew: events, and their mean worth [B].
+    def _unfold(self, latent: Latent, turn: Turn, output: Floats, draws: Draws, worth: Floats | None) -> EventColumns:
+        """Stream after stream, each knowing what the earlier ones drew. Adds their mean worth to `worth`.
 
         Changes `output`. A row's numbers come from its own stream of `draws`, and those of its events from one
         seed.
@@ -158,10 +164,11 @@ class EnsembleOutcomeModel:
         links, valued = self.outcome.links, {int(s): i for i, s in enumerate(layout.valued)}
         u = draws.uniform(layout.streams)
         seed = (draws.uniform(1)[:, 0] * 2.0**53).astype(np.uint64)
-        worth, parts = np.zeros(len(u)), list[EventColumns]()
+        parts = list[EventColumns]()
         for s, law in enumerate(self.streams):
             p = _possible(law, turn) * chance(output[:, s])
-            worth += p * self._worth(s, output)
+            if worth is not None:
+                worth += p * self._worth(s, output)
             rows = np.flatnonzero(u[:, s] < p)
             if not len(rows):
                 continue
@@ -174,7 +181,7 @@ class EnsembleOutcomeModel:
                 score = np.add.reduceat(law.values.middle(events.value), first) / number
                 told += score[:, None] * links[member[rows], layout.streams + valued[s]]
             output[rows, : layout.linked] += told
-        return EventColumns.concat(parts), worth
+        return EventColumns.concat(parts)
 
     def _worth(self, s: int, output: Floats) -> Floats | float:
         """The mean reward of a stream that happens, [B]."""

@@ -146,11 +146,18 @@ def journey_of(replay: Replay, options: dict[str, Any] | None) -> int | None:
     )
 
 
-def retail(customers: int = 1000, days: int = 28, seed: int = 0, render_mode: None = None) -> JourneyEnv:
-    """The synthetic retail world, whose truth is known: `gymnasium.make("nextbest/Retail-v0", customers=…, days=…,
-    seed=…)`.
+def of_world(
+    world: str,
+    customers: int = 1000,
+    days: int = 28,
+    seed: int = 0,
+    start: float | None = None,
+    render_mode: None = None,
+) -> JourneyEnv:
+    """A world whose truth is known, by name: `gymnasium.make("nextbest/Retail-v0", customers=…, days=…, seed=…,
+    start=…)`; there is one id for each of `envs.worlds.NAMES`. The arguments are those of `World.replay`.
     """
-    from envs.worlds import world
+    from envs import worlds
 
-    known = world("retail")
-    return JourneyEnv(known.spec, known, known.replay(customers, days, seed), render_mode=render_mode)
+    known = worlds.world(world)
+    return JourneyEnv(known.spec, known, known.replay(customers, days, seed, start), render_mode=render_mode)

@@ -144,7 +144,9 @@ class Evolution:
         """Which choice it was, for pairs of consecutive values."""
         with np.errstate(invalid="ignore"):
             listed = (then[:, None] == self.outcomes) | (np.isnan(then)[:, None] & np.isnan(self.outcomes))
-        found = np.where(listed.any(axis=1), listed.argmax(axis=1), len(self.outcomes) + 1)
+        none = np.ones((len(listed), 1), bool)  # argmax finds the first that is true, here where nothing listed is
+        found: Ints = np.concatenate([listed, none], axis=1).argmax(axis=1)
+        found = np.where(found == len(self.outcomes), found + 1, found)
         if self.scale is None:
             return np.minimum(found, len(self.outcomes) - 1)
         return np.where(then == now, len(self.outcomes), found)

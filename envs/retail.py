@@ -42,16 +42,18 @@ class RetailWorld:
         self._basket = self.spec.context.index["basket_value"]
         self._churn = self.spec.fold.kind_index("churn")
 
-    def replay(self, customers: int, days: int, seed: int) -> Replay:
+    def replay(self, customers: int, days: int, seed: int, start: float | None = None) -> Replay:
         """Fresh customers, a fortnight of history each (nobody contacts them in it), then `days` days.
 
-        Their first decision is on one of the seven days after 2 March 2026; about one day in twelve brings none.
+        Their first decision is on one of the seven days after `start`, a local midnight that is written as if it were
+        UTC (None: 2 March 2026); about one day in twelve brings none.
         Customer i is the same for any number of customers. Raises TrainingError for less than one customer or day.
         """
         if customers < 1 or days < 1:
             raise TrainingError(f"found {customers} customers and {days} days, expected at least one of each")
         shoppers = draw_shoppers(self.spec, customers, seed)
-        calendar = draw_calendar(self.spec, shoppers, days, seed, parse_instant(START, "start"))
+        first = parse_instant(START, "start") if start is None else start
+        calendar = draw_calendar(self.spec, shoppers, days, seed, first)
         history = self._live_alone(shoppers, calendar, seed)
         initial = self.spec.fold.empty(customers)
         self.spec.fold.add_events(initial, history)

@@ -21,16 +21,26 @@ def browse(s: Shoppers, window: Window, spec: Spec) -> None:
     activity = np.exp(-0.12 * s.fatigue) * (1.0 + 0.4 * s.appetite) * numbers.WEATHER_BROWSING[weather] * window.days
     rates = numbers.BROWSING_RATES[s.kind] * numbers.INTENT_BROWSING[s.intent] * activity[:, None]
     counts = _poisson(rates, window.uniform(len(numbers.BROWSING)))
+    # Per kind two times and a choice between them for each event, then its size.
+    luck = window.uniform(len(numbers.BROWSING) * (3 * _MOST + 1)).reshape(*counts.shape, 3 * _MOST + 1)
+    kind, nth, row = np.nonzero(counts.T[:, None] > np.arange(_MOST)[:, None])
+    u = luck[row, kind]
+    event = np.arange(len(row))
+    times = np.stack([u[event, 2 * nth], u[event, 2 * nth + 1], u[:, 2 * _MOST]], axis=1)
+    at, size = _at_leisure(s, window, row, times), u[event, 2 * _MOST + 1 + nth]
     for k, name in enumerate(numbers.BROWSING):
-        times = window.uniform(2 * _MOST + 1)
-        size = window.uniform(_MOST)
-        for nth in range(_MOST):
-            row = np.flatnonzero(counts[:, k] > nth)
-            at = _at_leisure(s, window, row, times[row][:, [2 * nth, 2 * nth + 1, 2 * _MOST]])
-            window.add(name, row, at, _value(s, name, row, size[row, nth]))
-            if name == "add_to_cart":
-                s.basket[row] = np.minimum(s.basket[row] + _value(s, name, row, size[row, nth]), _WALLET)
-                s.basket_at[row] = np.maximum(s.basket_at[row], at)
+        mine = kind == k
+        value = _value(s, name, row[mine], size[mine])
+        window.add(name, row[mine], at[mine], value)
+        if name == "add_to_cart":
+            _fill_basket(s, row[mine], at[mine], value)
+
+
+def _fill_basket(s: Shoppers, row: Ints, at: Floats, value: Floats) -> None:
+    """EUR that were added to baskets; a row may add several times."""
+    np.add.at(s.basket, row, value)
+    np.minimum(s.basket, _WALLET, out=s.basket)
+    np.maximum.at(s.basket_at, row, at)
 
 
 def order(s: Shoppers, window: Window, spec: Spec, clicked_at: Floats) -> None:

@@ -1,14 +1,16 @@
 """A policy meets customers, and a log comes out: true values, logs to learn from, and the `simulate` verb."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import numpy as np
 import pyarrow.parquet as pq
+from pyarrow import csv
 from rich.console import Console
 from rich.progress import track
 
@@ -142,32 +144,31 @@ def gather(replay: Replay, played: Iterable[tuple[Step, Floats]], masks: bool = 
     )
 
 
-def value(world: World, policy: Policy, customers: int, days: int, seed: int) -> Floats:
-    """True value: discounted returns [customers] of fresh customers of the world under a policy.
+def value(world: World, policy: Policy, customers: int, days: int, seed: int, start: float | None = None) -> Floats:
+    """True value: discounted returns [customers] of fresh customers of the world under a policy, from `start` on.
 
     The same seed means the same customers with the same luck, so the difference of two policies is far more
     exact than either value. `value(...).mean()` has standard error `.std() / sqrt(customers)`.
     """
-    replay = world.replay(customers, days, seed)
+    replay = world.replay(customers, days, seed, start)
     decide = by_policy(policy, customers, seed)
     return simulate(world, replay, decide, world.spec, seed).returns(world.spec)
 
 
-def write_log(folder: Path, world: World, log: Simulated, policy: str, seed: int) -> None:
-    """Write decisions, events, customers (Parquet, times in UTC microseconds), nextbest.toml and world.json.
+def write_log(folder: Path, spec: Spec, log: Simulated, policy: str, about: Mapping[str, str | int]) -> None:
+    """Write decisions, events, customers (Parquet, times in UTC microseconds), nextbest.toml and world.json: `about`.
 
     The folder appears whole or not at all; an earlier simulated log in its place is replaced. `eligible` (about 60
     texts a decision) is written only if the masks were kept; a reader can compute it again from the spec and the log.
     Raises LogError when the folder holds something else or cannot be written.
     """
-    spec, replay = world.spec, log.replay
+    replay = log.replay
     tables = {
         "decisions": decisions_table(spec, log, policy),
         "events": events_table(spec, replay, log.events),
-        "customers": customers_table(replay),
+        "customers": customers_table(spec, replay),
     }
-    about = {"world": world.name, "seed": seed, "customers": len(replay), "days": int(replay.length.max())}
-    _check_free(folder)
+    check_free(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
@@ -176,7 +177,8 @@ def write_log(folder: Path, world: World, log: Simulated, policy: str, seed: int
             for name, table in tables.items():
                 pq.write_table(table, fresh / f"{name}.parquet")
             (fresh / "nextbest.toml").write_text(spec.text, "utf-8")
-            (fresh / "world.json").write_text(json.dumps(about) + "\n", "utf-8")
+            _write_contents(fresh, spec)
+            (fresh / "world.json").write_text(json.dumps(dict(about)) + "\n", "utf-8")
             if folder.exists():
                 folder.rename(Path(temporary) / "before")
             fresh.rename(folder)
@@ -184,26 +186,44 @@ def write_log(folder: Path, world: World, log: Simulated, policy: str, seed: int
         raise LogError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
+def _write_contents(folder: Path, spec: Spec) -> None:
+    """The contents file that the spec names, under its name."""
+    if spec.contents_file is None or spec.contents_text is None:
+        return
+    target = folder / Path(spec.contents_file).name
+    if target.suffix == ".parquet":
+        pq.write_table(csv.read_csv(BytesIO(spec.contents_text.encode())), target)
+    else:
+        target.write_text(spec.contents_text, "utf-8")
+
+
 def run(world_name: str, out: Path, customers: int, days: int, seed: int, policy: Path | None = None) -> None:
     """The verb `simulate`: customers of a world meet its policy, or that of a bundle folder; the log goes to `out`."""
     place = world(world_name)
-    _check_free(out)
+    check_free(out)
     chosen = place.logging_policy() if policy is None else _policy_of(policy, place)
     replay = place.replay(customers, days, seed)
     decide = by_policy(chosen, customers, seed)
     played = steps(place, replay, decide, place.spec, seed)
     what = f"{customers:,} customers meet {chosen.version}"
     log = gather(replay, track(played, what, total=int(replay.length.max()), transient=True))
-    write_log(out, place, log, chosen.version, seed)
-    _tell(Console(), place, log, out)
+    about: dict[str, str | int] = {
+        "world": place.name,
+        "seed": seed,
+        "customers": len(replay),
+        "days": int(replay.length.max()),
+    }
+    write_log(out, place.spec, log, chosen.version, about)
+    tell(Console(), place.spec, log, out)
 
 
-def _tell(console: Console, place: World, log: Simulated, out: Path) -> None:
-    returns, decisions = log.returns(place.spec), len(log.action)
+def tell(console: Console, spec: Spec, log: Simulated, out: Path) -> None:
+    """What a simulated log holds, in three lines."""
+    returns, decisions = log.returns(spec), len(log.action)
     contacts, events = int((log.action != HOLD).sum()), len(log.events) + len(log.replay.history)
     error = 1.96 * returns.std() / np.sqrt(len(returns))
-    counts = np.bincount(log.events.kind, minlength=len(place.spec.kinds))
-    shown = ", ".join(f"{c:,} {k.name}" for k, c in zip(place.spec.kinds, counts, strict=True) if c)
+    counts = np.bincount(log.events.kind, minlength=len(spec.kinds))
+    shown = ", ".join(f"{c:,} {k.name}" for k, c in zip(spec.kinds, counts, strict=True) if c)
     lines = (
         f"{out}: {len(returns):,} customers, {decisions:,} decisions, {events:,} events",
         f"  {contacts:,} contacts ({contacts / decisions:.0%} of the decisions); then {shown}",
@@ -220,6 +240,7 @@ def _policy_of(folder: Path, place: World) -> Policy:
     return bundle.policy
 
 
-def _check_free(folder: Path) -> None:
+def check_free(folder: Path) -> None:
+    """Raises LogError when the folder holds something that no simulation wrote."""
     if folder.exists() and not (folder / "world.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise LogError(f"{folder}: found something that is no simulated log, expected a new folder or one to replace")

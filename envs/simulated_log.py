@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from engine.clock import zone_name
 from engine.encoding import ContextFeature
+from engine.journey import GRANTED, UNKNOWN
 from engine.records import Bools, EventColumns, Floats, Ints
 from engine.spec import Spec
 from envs.replay import Replay
@@ -82,10 +83,19 @@ def events_table(spec: Spec, replay: Replay, events: EventColumns) -> pa.Table:
     )
 
 
-def customers_table(replay: Replay) -> pa.Table:
-    """The log's `customers`. Consents are not here: they are events of the history."""
+def customers_table(spec: Spec, replay: Replay) -> pa.Table:
+    """The log's `customers`. Consents are here only where the history does not tell them."""
     zones = [zone_name(int(z)) for z in replay.zone]
-    return pa.table({"customer_id": replay.customer_id, "time_zone": zones})
+    table = pa.table({"customer_id": replay.customer_id, "time_zone": zones})
+    told = spec.fold.empty(len(replay))
+    spec.fold.add_events(told, replay.history)
+    for i, channel in enumerate(spec.catalogue.channels):
+        known = replay.initial.consent[:, i]
+        untold = known != told.consent[:, i]
+        if untold.any():
+            granted = pa.array(known == GRANTED, mask=~untold | (known == UNKNOWN))
+            table = table.append_column(f"consent_{channel.name}", granted)
+    return table
 
 
 def _instants(at: Floats) -> pa.Array:

@@ -1,5 +1,6 @@
 """Worlds whose truth is known: an outcome model with its own customers, spec and marketer."""
 
+from importlib import import_module
 from typing import Protocol
 
 from engine.errors import SpecError, nearest
@@ -8,7 +9,18 @@ from engine.spec import Spec
 from envs.outcomes import OutcomeModel
 from envs.replay import Replay
 
-NAMES = ("retail",)
+_HOMES = {
+    "retail": "envs.retail:RetailWorld",
+    "fatigue": "envs.small.fatigue:Fatigue",
+    "null": "envs.small.null:Null",
+    "confounded": "envs.small.confounded:Confounded",
+    "delayed": "envs.small.delayed:Delayed",
+    "rare": "envs.small.rare:Rare",
+    "drift": "envs.small.drift:Drift",
+    "new_content": "envs.small.new_content:NewContent",
+}
+NAMES = tuple(_HOMES)
+"""All worlds. The front door lists them too."""
 
 
 class World(OutcomeModel, Protocol):
@@ -20,8 +32,11 @@ class World(OutcomeModel, Protocol):
     @property
     def spec(self) -> Spec: ...
 
-    def replay(self, customers: int, days: int, seed: int) -> Replay:
-        """Fresh customers with their history; the same seed gives the same i-th customer for any number of them."""
+    def replay(self, customers: int, days: int, seed: int, start: float | None = None) -> Replay:
+        """Fresh customers with their history; the same seed gives the same i-th customer for any number of them.
+
+        start: epoch seconds from which on decisions come up; None is where the world's own calendar begins.
+        """
         ...
 
     def logging_policy(self) -> Policy:
@@ -31,8 +46,8 @@ class World(OutcomeModel, Protocol):
 
 def world(name: str) -> World:
     """The world of that name. Raises SpecError for an unknown one."""
-    if name == "retail":
-        from envs.retail import RetailWorld
-
-        return RetailWorld()
-    raise SpecError(f"world: found {name!r}, expected one of the known worlds{nearest(name, NAMES)}")
+    if name not in NAMES:
+        raise SpecError(f"world: found {name!r}, expected one of the known worlds{nearest(name, NAMES)}")
+    module, _, kind = _HOMES[name].partition(":")
+    made: World = getattr(import_module(module), kind)()
+    return made

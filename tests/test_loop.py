@@ -15,6 +15,7 @@ from engine.bundle import Bundle
 from engine.spec import Spec
 from envs.worlds import world
 from examples.live import live, service, skew
+from training.logs import read_log
 from training.tracking import Tracking
 
 CUSTOMERS, DAYS = 400, 8
@@ -86,6 +87,19 @@ def test_customers_of_the_world_meet_the_service(place: Path, champion: Path, tm
     assert low <= gain <= high
     log = f"sqlite:///{tmp_path / 'store.db'}"
     assert "decisions" in _nextbest(place, "check", str(champion / "spec.toml"), "--log", log)
+
+
+def test_the_learned_environment_writes_a_log_of_its_own(place: Path, champion: Path) -> None:
+    said = _nextbest(place, "simulate", "--env", "learned", "--out", "runs/again", "--seed", "5")
+    assert "decisions" in said
+    assert "customers" in _nextbest(place, "check", "runs/again/nextbest.toml", "--log", "runs/again")
+    real, made = (read_log(Spec.read(f / "nextbest.toml"), f) for f in (place / "runs/log", place / "runs/again"))
+    ours, theirs = (set(log.decisions["customer_id"].to_pylist()) for log in (made, real))
+    assert ours < theirs
+    started = {r["customer_id"]: r["time_zone"] for r in made.customers.to_pylist()} if made.customers else {}
+    assert set(started) == ours
+    _nextbest(place, "simulate", "--env", "learned", "--out", "runs/log2", "--run", "nowhere", status=2)
+    assert not (place / "runs/log2").exists()
 
 
 def test_decide_and_track_by_hand(place: Path, champion: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from engine.records import Bools, Floats, Ints
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
 from envs.laws import log_odds
-from training.checks import ENOUGH, Check, luck
+from training.agreement import ENOUGH, Check, luck
 from training.evidence import evidence_of, turns
 from training.journeys import Journeys
 

@@ -115,7 +115,7 @@ class Judged:
     share: Floats
 
 
-COLUMNS = ("candidate", "value", "±", "contacts/100", "KL from log", "bundle")
+COLUMNS = ("candidate", "value", "± 95 %", "contacts/100", "KL from log", "bundle")
 """Of `Judged.row`."""
 
 

@@ -17,8 +17,8 @@ from engine.errors import TrainingError
 from engine.policy import Policy
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
+from training.agreement import Check, Comparison, agreement, luck
 from training.calibration import Calibration, calibration_checks, calibrations
-from training.checks import Check, Comparison, agreement, luck
 from training.comparisons import SHARE, Comparisons, worth
 from training.episodes import Episodes
 from training.journeys import Journeys

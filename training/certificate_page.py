@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 
 from training import report
+from training.agreement import Check
 from training.calibration import Calibration
 from training.certificate import Certificate
-from training.checks import Check
 
 SHOWN = 8
 """Outcomes in the terminal's table, those whose chances are furthest off."""

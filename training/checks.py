@@ -1,114 +1,270 @@
-"""What a certificate is made of: a check, and how large a difference may be before it counts."""
+"""What may be odd about a log, one check after the other: each yields findings about its subject."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from scipy import stats
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from engine.records import Floats
+from engine.records import DAY, Floats, Ints
+from engine.spec import Spec
+from training.journeys import Journeys
+from training.leaks import leaks
+from training.propensities import Reach, audit
+from training.tables import Finding, Log, codes, numbers, seconds
 
-ERROR = 0.005
-"""Chance that a group of checks (all event rates, say) fails a model that is right, as far as the normal law holds;
-shared by the checks of the group (Bonferroni). Nine groups make under 5 % for a certificate.
-"""
-
-ENOUGH = 30
-"""Events, held out or made up, below which a kind is shown but not judged."""
-
-
-Sums = tuple[Floats, Floats]
-"""What stands above and below a ratio, summed over each customer [J]."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was asked, `name` = group:what.
-
-    value: what was found. threshold: what is tolerated, in words. strain: what was found as a share of what is
-    tolerated; above 1 it fails. short: a few words for a list. why: a sentence for the report.
-    """
-
-    name: str
-    value: float
-    threshold: str
-    strain: float
-    short: str
-    why: str
-
-    @property
-    def passed(self) -> bool:
-        return bool(self.strain <= 1.0)
-
-    @property
-    def group(self) -> str:
-        return self.name.partition(":")[0]
+ERROR: Literal["error"] = "error"
+WARNING: Literal["warning"] = "warning"
+INFO: Literal["info"] = "info"
+LITTLE = 100.0
+"""An effective sample size under this is too little for an interval that says anything."""
+FEW = 10
+"""Customers below which there is nothing to train, validate and test on."""
+LONG_GAP = 10.0
+"""Times the median number of days between decisions that is a gap worth telling, from a month on."""
+HEAVY_CUSTOMER = 0.03
+"""Share of all worth that one customer may have before it is told, where there are customers enough."""
+HEAVY = 1e3
+"""Times the 99th percentile of a kind's values that one value may be before it is told."""
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """A figure of the held-out journeys beside that of made-up ones. error: standard error of the difference, over
-    customers.
-    """
+class Subject:
+    """What is checked. reach: None where no propensity is known."""
 
-    what: str
-    real: float
-    simulated: float
-    error: float
+    spec: Spec
+    log: Log
+    journeys: Journeys
+    reach: Reach | None
 
     @property
-    def difference(self) -> float:
-        return self.simulated - self.real
+    def worth(self) -> Floats:
+        """What the events after each decision were worth, [N], without the cost of the action."""
+        reward, journeys = self.spec.reward, self.journeys
+        return np.asarray(journeys.counts @ reward.each + journeys.values @ reward.per_value, np.float64)
 
 
-def luck(checks: int) -> float:
-    """Standard errors that luck may explain in each of so many checks."""
-    return float(stats.norm.ppf(1.0 - ERROR / (2 * max(1, checks))))
+def _check_events(subject: Subject) -> Iterator[Finding]:
+    spec, log = subject.spec, subject.log
+    if log.events.num_rows == 0:
+        yield Finding(ERROR, "events", "there is not a single event, so nothing followed any decision")
+        return
+    seen = set(log.events["kind"].unique().to_pylist())
+    absent = [k.name for k in spec.kinds if k.name not in seen]
+    worth = (spec.reward.each != 0) | (spec.reward.per_value != 0)
+    paid = [k.name for k, used in zip(spec.kinds, worth, strict=True) if used]
+    if paid and not seen & set(paid):
+        yield Finding(ERROR, "reward", f"no event that is worth anything ({', '.join(paid)}) was ever seen")
+    elif not subject.worth.any():
+        happened = " and ".join(k for k in paid if k in seen)
+        message = f"nothing that followed a decision was worth anything, though {happened} was seen: are values "
+        yield Finding(ERROR, "reward", message + "missing, or all events before the decisions?")
+    if absent:
+        yield Finding(WARNING, "events", f"declared but never seen: {', '.join(absent)}")
+    without = pc.and_(_with_unit(spec, log), log.events["value"].is_null())
+    count = int(pc.sum(without).as_py() or 0)
+    if count:
+        kinds = ", ".join(sorted(log.events.filter(without)["kind"].unique().to_pylist()))
+        yield Finding(
+            "warning", "values", f"{count:,} events that should have a value ({kinds}) have none; it counts as 0"
+        )
 
 
-def ratio(what: str, real: Sums, runs: Sequence[Sums]) -> Comparison:
-    """Ratios of sums over customers, held out and in the mean of several runs of the same customers.
-
-    The error is the larger of two, both by the delta method with customers paired: that of the difference as it is, and
-    that which it would have, were the held-out journeys one more run. The first alone is too small when a rare event
-    happens to be rarer than usual.
-    """
-    mean = np.mean([above for above, _ in runs], axis=0), np.mean([below for _, below in runs], axis=0)
-    (found, off), (made, off_made) = _ratio(*real), _ratio(*mean)
-    errors = [_error(off_made - off)]
-    if len(runs) > 1:  # a run differs from the mean that it is part of by less than from one that it is not
-        wider = np.sqrt((len(runs) + 1) / (len(runs) - 1))
-        errors.append(wider * float(np.mean([_error(_ratio(*run)[1] - off_made) for run in runs])))
-    return Comparison(what, found, made, max(errors))
+def _with_unit(spec: Spec, log: Log) -> pa.ChunkedArray:
+    return pc.is_in(log.events["kind"], pa.array([k.name for k in spec.kinds if k.value is not None], pa.string()))
 
 
-def _ratio(above: Floats, below: Floats) -> tuple[float, Floats]:
-    """Σ above / Σ below, and how each customer [J] pulls at it; 0 where there is nothing below."""
-    total = float(below.sum())
-    if total <= 0:
-        return 0.0, np.zeros(len(below))
-    found = float(above.sum()) / total
-    return found, (above - found * below) / below.mean()
+def _check_customers(subject: Subject) -> Iterator[Finding]:
+    log = subject.log
+    decided, seen = set(subject.journeys.customer_ids), log.events["customer_id"]
+    if len(decided) < FEW:
+        message = f"found {len(decided)} with a decision, expected {FEW} at the very least: training, validation and "
+        yield Finding(WARNING, "customers", message + "test share customers, not rows")
+    strangers = codes(seen, subject.journeys.customer_ids) < 0
+    if len(strangers) and strangers.mean() > 0.5:
+        share = f"{strangers.mean():.0%} of the events are of customers without a decision"
+        message = f"{share}; do the two tables name customers alike?"
+        yield Finding(ERROR if strangers.all() else WARNING, "customers", message)
+    elif strangers.any():
+        yield Finding(INFO, "customers", f"{strangers.sum():,} events of customers without a decision are not used")
+    if log.customers is not None:
+        missing = len(decided - set(log.customers["customer_id"].to_pylist()))
+        if missing:
+            yield Finding(WARNING, "customers", f"{missing:,} customers who decide are not in the customers table")
 
 
-def _error(pull: Floats) -> float:
-    return float(pull.std(ddof=1) / np.sqrt(len(pull))) if len(pull) > 1 else float("inf")
+def _check_time(subject: Subject) -> Iterator[Finding]:
+    log, journeys = subject.log, subject.journeys
+    cut = log.decisions.num_rows - len(journeys)
+    if cut:
+        yield Finding(
+            "warning", "after the end", f"{cut:,} decisions follow the end of their customer's journey; left out"
+        )
+    same = (journeys.customer[1:] == journeys.customer[:-1]) & (journeys.decided_at[1:] == journeys.decided_at[:-1])
+    if same.any():
+        message = f"{same.sum():,} decisions fall on the instant of the customer's one before, which nothing can follow"
+        yield Finding(WARNING, "ties", message)
+    blind = journeys.until == journeys.decided_at
+    blind[:-1] &= journeys.customer[1:] != journeys.customer[:-1]
+    if blind.any():
+        yield Finding(
+            "info", "last window", f"{blind.sum():,} decisions are the log's last instant; nothing can follow them"
+        )
+    yield from _check_gaps(journeys)
+    place = pc.index_in(log.events["decision_id"], value_set=log.decisions["decision_id"].combine_chunks())
+    rows = np.flatnonzero(place.is_valid())
+    if len(rows):
+        yield from _check_causes(log, rows, place.drop_null().to_numpy())
 
 
-def agreement(name: str, found: Comparison, tolerated: float, deviations: float, noun: str) -> Check:
-    """A difference passes when it is tolerated, or when luck explains it: the larger of the two, not their sum.
+def _check_gaps(journeys: Journeys) -> Iterator[Finding]:
+    """Windows so long that hardly anything in them can be due to the decision before."""
+    days = (journeys.until - journeys.decided_at)[:-1][journeys.customer[1:] == journeys.customer[:-1]] / DAY
+    if not len(days):
+        return
+    limit = max(LONG_GAP * float(np.median(days)), 30.0)
+    long = days > limit
+    if long.any():
+        message = (
+            f"{long.sum():,} decisions wait more than {limit:.0f} days for the customer's next one (at most "
+            f"{days.max():,.0f}); all that happened in between counts as theirs"
+        )
+        yield Finding(WARNING, "gaps", message)
 
-    tolerated: in the unit of the figure. deviations: standard errors that luck may explain.
-    """
-    chance = deviations * found.error
-    limit = max(tolerated, chance)
-    because = f"{deviations:.1f} standard errors" if chance > tolerated else "tolerated"
-    return Check(
-        name=name,
-        value=found.difference,
-        threshold=f"within ± {limit:.3g} ({because})",
-        strain=abs(found.difference) / limit if limit > 0 else 0.0,
-        short=f"{name.partition(':')[2]} {found.simulated:.3g} for {found.real:.3g}",
-        why=f"{noun}: {found.simulated:.4g} in the environment, {found.real:.4g} held out; luck alone makes about "
-        f"± {2 * found.error:.2g}",
-    )
+
+def _check_causes(log: Log, rows: Ints, decision: pa.Array) -> Iterator[Finding]:
+    """`rows`: events that name a decision; `decision`: the decision's row."""
+    early = seconds(log.events["occurred_at"])[rows] < seconds(log.decisions["decided_at"])[decision]
+    if early.any():
+        level = ERROR if early.mean() > 0.01 else WARNING
+        yield Finding(level, "causes", f"{early.sum():,} events happened before the decision that they name")
+    who, whose = log.events["customer_id"].take(pa.array(rows)), log.decisions["customer_id"].take(pa.array(decision))
+    other = int(pc.sum(pc.not_equal(who, whose)).as_py() or 0)
+    if other:
+        level = ERROR if other > 0.01 * len(rows) else WARNING
+        yield Finding(level, "causes", f"{other:,} events name a decision about another customer")
+
+
+def _check_coverage(subject: Subject) -> Iterator[Finding]:
+    journeys, catalogue = subject.journeys, subject.spec.catalogue
+    taken = np.bincount(journeys.action, minlength=len(catalogue)) > 0
+    possible = journeys.mask.any(axis=0)
+    never = np.flatnonzero(possible & ~taken)
+    if taken.sum() == 1:
+        only = catalogue.actions[int(np.flatnonzero(taken)[0])]
+        yield Finding(ERROR, "coverage", f"every decision is {only}; there is nothing to compare it with")
+    elif len(never):
+        names = ", ".join(str(catalogue.actions[int(a)]) for a in never[:5]) + (", …" if len(never) > 5 else "")
+        level = WARNING if len(never) > 0.1 * possible.sum() else INFO
+        message = f"{len(never):,} of {possible.sum():,} actions were possible but never taken ({names})"
+        yield Finding(level, "coverage", message + "; the log cannot judge them")
+    if journeys.forbidden.any():
+        worst = np.bincount(journeys.action[journeys.forbidden], minlength=len(catalogue))
+        names = ", ".join(f"{catalogue.actions[int(a)]} {worst[a]:,}×" for a in np.argsort(-worst)[:3] if worst[a])
+        message = f"{journeys.forbidden.sum():,} logged actions ({journeys.forbidden.mean():.1%}) break a rule of the "
+        message += (
+            f"spec, or are not in the row's own eligible list ({names}); they count as eligible where they were taken"
+        )
+        yield Finding(WARNING, "rules", message)
+
+
+def _check_propensities(subject: Subject) -> Iterator[Finding]:
+    found, journeys = subject.reach, subject.journeys
+    if found is None:
+        message = "no propensities: they will be estimated from the log, and every estimate will say so"
+        yield Finding(WARNING, "propensities", message)
+        return
+    unknown = int(np.isnan(journeys.propensity).sum())
+    if unknown:
+        yield Finding(WARNING, "propensities", f"{unknown:,} decisions have none; those will be estimated")
+    yield from _audit_findings(subject)
+    if found.uniform < LITTLE or found.uniform < 0.01 * found.decisions:
+        message = f"for a policy that takes every eligible action alike, {found.decisions:,} decisions count as "
+        yield Finding(
+            WARNING, "overlap", message + f"{found.uniform:,.0f}; estimates far from the logging policy will be wide"
+        )
+
+
+def _audit_findings(subject: Subject) -> Iterator[Finding]:
+    """One finding for propensities that are too small, one for those that are too large; the worst three of each."""
+    suspects, actions = [one for one in audit(subject.journeys) if one.suspect], subject.spec.catalogue.actions
+    small, large = [one for one in suspects if one.ratio > 1], [one for one in suspects if one.ratio < 1]
+    for level, group, verdict in (
+        (ERROR, small, "they cannot be the probabilities with which it was chosen, which were larger"),
+        (WARNING, large, "they are too large, or it is never taken in some of the rows where it might be"),
+    ):
+        if group:
+            worst = "; ".join(
+                f"{actions[one.action]} {one.ratio:.2f} times as often (z = {one.z:+.0f}, {one.rows:,} rows)"
+                for one in group[:3]
+            )
+            message = f"{len(group)} action{'s were' if len(group) > 1 else ' was'} taken more or less often than the "
+            yield Finding(level, "propensities", f"{message}propensities say: {worst}; {verdict}")
+
+
+def _check_features(subject: Subject) -> Iterator[Finding]:
+    names, journeys = subject.spec.encoder.names, subject.journeys
+    still = journeys.observation.max(axis=0) == journeys.observation.min(axis=0)
+    declared = [n.removeprefix("context:") for n, s in zip(names, still, strict=True) if s and n.startswith("context:")]
+    if declared:
+        shown = ", ".join(declared[:6]) + (", …" if len(declared) > 6 else "")
+        yield Finding(
+            "info", "features", f"context that never changes, so that nothing can be learned from it: {shown}"
+        )
+    if still.any():
+        some = ", ".join(np.array(names)[still][:4]) + (", …" if still.sum() > 4 else "")
+        message = f"{still.sum()} of {len(names)} observation columns ({still.mean():.0%}) never change: {some}"
+        yield Finding(INFO, "features", message)
+
+
+def _check_values(subject: Subject) -> Iterator[Finding]:
+    """Values far beyond all others, which would decide every mean alone."""
+    events, kinds = subject.log.events, [k.name for k in subject.spec.kinds]
+    code, value = codes(events["kind"], kinds), np.abs(numbers(events["value"]))
+    for k, name in enumerate(kinds):
+        mine = value[(code == k) & (value > 0)]
+        if len(mine) < 2:
+            continue
+        usual, most = float(np.quantile(mine, 0.99, method="lower")), float(mine.max())
+        if most > HEAVY * usual:
+            message = (
+                f"{name}: found {most:.3g}, where 99 % of the values are at most {usual:.3g}; an error of the unit?"
+            )
+            yield Finding(WARNING, "values", message)
+
+
+def _check_tails(subject: Subject) -> Iterator[Finding]:
+    """A customer whose worth alone decides what a policy seems to be worth."""
+    customers = len(subject.journeys.customer_ids)
+    each = np.abs(np.bincount(subject.journeys.customer, weights=subject.worth, minlength=customers))
+    if customers < LITTLE or not each.sum():
+        return
+    share = float(each.max() / each.sum())
+    if share > HEAVY_CUSTOMER:
+        who = subject.journeys.customer_ids[int(each.argmax())]
+        message = f"one of {customers:,} customers ({who}) brought {share:.0%} of what was earned; estimates hang on "
+        yield Finding(WARNING, "tails", message + "such customers, and their intervals are too short")
+
+
+def _check_leaks(subject: Subject) -> Iterator[Finding]:
+    for found in leaks(subject.spec, subject.journeys):
+        message = (
+            f"context feature {found.feature} alone tells what will follow a decision (AUC {found.auc:.3f}); if it is "
+            "only known afterwards, take it out of [context]"
+        )
+        yield Finding(ERROR if found.certain else WARNING, "leak", message)
+
+
+CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
+    _check_events,
+    _check_customers,
+    _check_time,
+    _check_coverage,
+    _check_propensities,
+    _check_features,
+    _check_values,
+    _check_tails,
+    _check_leaks,
+)

@@ -7,7 +7,7 @@ import numpy as np
 
 from engine.records import Bools, Floats, Ints
 from engine.spec import Spec
-from training.checks import ENOUGH, Check, Comparison, Sums, agreement, luck, ratio
+from training.agreement import ENOUGH, Check, Comparison, Sums, agreement, luck, ratio
 from training.episodes import Episodes
 
 SHARE = 0.1

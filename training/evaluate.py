@@ -15,7 +15,6 @@ from engine.bundle import Bundle
 from engine.errors import TrainingError
 from engine.policy import Policy
 from engine.spec import Spec
-from envs.ensemble import EnsembleOutcomeModel
 from envs.outcomes import OutcomeModel
 from training import summary
 from training.candidates import CLONE
@@ -29,6 +28,7 @@ from training.rollout import returns
 from training.story import Story
 from training.support import Support
 from training.tracking import Tracking
+from training.trained import Trained
 
 FOLLOWED = 1_000
 """At most so many held-out journeys are followed in the learned environment."""
@@ -36,13 +36,14 @@ FOLLOWED = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What candidates are evaluated with. test: customers that no candidate has seen. behaviour: the clone
+    """What candidates are evaluated with. test: customers, held_out: that no candidate has seen. behaviour: the clone
     that stands in for missing propensities. model: the learned environment. oracle: the truth, where it is
     known.
     """
 
     spec: Spec
     test: Journeys
+    held_out: bool
     behaviour: Policy | None = None
     model: OutcomeModel | None = None
     oracle: Oracle | None = None
@@ -65,6 +66,7 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
         logged=judge.logged(),
         evaluations=tuple(found),
         estimated=judge.estimated,
+        held_out=setting.held_out,
     )
 
 
@@ -118,36 +120,27 @@ def run(
         summary.show(report, story.console)
         summary.caution(named.values(), story.console)
         return report
-    tracking = Tracking(store)
-    parent = run_id or tracking.latest()
-    children = tracking.candidates(parent)
-    if not children:
-        raise TrainingError(f"run {parent}: found no candidate with a bundle; `nextbest train` makes them")
-    named = {child.name: Bundle.load(child.bundle) for child in children}
-    record = tracking.record(parent)
-    seed = int(record.data.params["seed"])
+    trained = Trained.of(Tracking(store), run_id)
+    story.say(f"{trained.spec.name}: {trained.title}, run {trained.run}")
     if log is None:
         with story.stage("reading the log"):
-            setting = _as_trained(named, record.data.tags["log"], seed)
-        model = tracking.artifact(parent, "environment/outcome_model.zip")
-        setting = _with_model(setting, EnsembleOutcomeModel.load(model, setting.spec))
+            setting = _as_trained(trained)
     else:
-        setting = _elsewhere(named, log, truth, CLONE)
-    report = evaluate({name: b.policy for name, b in named.items()}, setting, seed, story)
+        setting = _elsewhere(trained.bundles, log, truth, CLONE)
+    report = evaluate({name: b.policy for name, b in trained.bundles.items()}, setting, trained.seed, story)
     summary.show(report, story.console)
-    summary.caution(named.values(), story.console)
+    summary.caution(trained.bundles.values(), story.console)
     if log is None:
-        summary.keep(report, tracking, parent, {child.name: child.run_id for child in children})
-        story.say(f"kept in run {parent}; next: [bold]nextbest promote[/]")
+        summary.keep(report, trained)
+        story.say(f"kept in run {trained.run}; next: [bold]nextbest promote[/]")
     return report
 
 
-def _as_trained(named: Mapping[str, Bundle], log: str, seed: int) -> Setting:
-    """The held-out customers of the training's own log."""
-    spec = next(iter(named.values())).spec
-    test = Journeys.of(spec, read_log(spec, log)).split(seed)[2]
-    clone = named.get(CLONE)
-    return Setting(spec, test, clone.policy if clone else None, oracle=world_of(log, spec))
+def _as_trained(trained: Trained) -> Setting:
+    """The held-out customers of the training's own log, and its environment."""
+    spec, clone = trained.spec, trained.bundles.get(CLONE)
+    behaviour = clone.policy if clone else None
+    return Setting(spec, trained.held_out(), True, behaviour, trained.model(), world_of(trained.log, spec))
 
 
 def _elsewhere(named: Mapping[str, Bundle], log: str, truth: str | None, about: str) -> Setting:
@@ -156,11 +149,7 @@ def _elsewhere(named: Mapping[str, Bundle], log: str, truth: str | None, about: 
     oracle: Oracle | None = world_of(log, spec)
     if truth is not None:
         oracle = LogOracle(Journeys.of(spec, read_log(spec, truth)), about)
-    return Setting(spec, Journeys.of(spec, read_log(spec, log)), oracle=oracle)
-
-
-def _with_model(setting: Setting, model: OutcomeModel) -> Setting:
-    return Setting(setting.spec, setting.test, setting.behaviour, model, setting.oracle)
+    return Setting(spec, Journeys.of(spec, read_log(spec, log)), held_out=False, oracle=oracle)
 
 
 def _named(bundles: Sequence[Bundle]) -> dict[str, Bundle]:

@@ -1,6 +1,6 @@
 """The one door to `champion`: support, certificate, a lower bound on the gain, harms. And the `promote` verb.
 
-When no candidate passes, the champion is the behaviour clone: it does what the log did, with known probabilities.
+When no candidate passes, the champion is the behaviour clone: it imitates the log, with known probabilities.
 """
 
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ def choose(report: Report, certified: bool) -> Choice:
         return Choice(best.candidate, why + (UNLESS if report.estimated else ""), True, verdicts)
     if all(e.candidate != CLONE for e in report.evaluations):
         raise TrainingError(f"no candidate beats the log with confidence, and there is no {CLONE} to fall back on")
-    why = "nothing beats the log with confidence: the behaviour clone goes on as the log did, with known probabilities"
+    why = "nothing beats the log with confidence: the behaviour clone imitates it, with known probabilities"
     return Choice(CLONE, why, False, verdicts)
 
 

@@ -185,12 +185,12 @@ class Judge:
         why = support.objection() or answer.why_not
         if why:
             return refused(answer.method, answer.ess, why)
-        notes = [support.caveat(), "estimated propensities" if self.estimated else ""]
+        known = "estimated propensities" if self.estimated else ""
         if answer.method in MODELS:
-            note = "; ".join(n for n in ("a model's answer: no interval", *notes) if n)
+            note = "; ".join(n for n in ("a model's answer: no interval", known) if n)
             return Estimate(ratios.value(), None, None, answer.ess, answer.method, note=note)
         low, high = interval(ratios, self._rng())
-        return Estimate(ratios.value(), low, high, answer.ess, answer.method, note="; ".join(n for n in notes if n))
+        return Estimate(ratios.value(), low, high, answer.ess, answer.method, note=known)
 
     def _harm(self, happened: Floats, weight: Floats, first: _Answer, support: Support) -> Harm:
         """State-marginalised weights applied to what happened, per customer and week."""

@@ -18,6 +18,7 @@ from engine.encoding import ContextFeature
 from engine.errors import ClockError, LogError, nearest
 from engine.spec import Spec
 from training.columns import Sheet
+from training.events import EVENT_COLUMNS, inline_columns, read_events
 from training.quality import quality, show
 from training.sources import RawTable, Source
 from training.tables import Finding, Log, action_rows, codes, row_of_action
@@ -27,10 +28,6 @@ __all__ = ["Finding", "Log", "quality", "read_log", "run"]
 DECISION_COLUMNS = (
     *("decision_id", "customer_id", "decided_at", "channel", "content", "timing"),
     *("send_at", "moment", "propensity", "policy", "eligible", "time_zone"),
-)
-EVENT_COLUMNS = (
-    *("customer_id", "occurred_at", "kind", "value", "decision_id", "event_id"),
-    *("channel", "content"),
 )
 CUSTOMER_COLUMNS = ("customer_id", "time_zone")
 
@@ -47,14 +44,17 @@ def read_log(spec: Spec, source: str | Path) -> Log:
 def _read(spec: Spec, place: Source) -> Log:
     features = [f.name for f in spec.context.features]
     consents = [f"consent_{c.name}" for c in spec.catalogue.channels]
-    _no_clash(features)
-    decisions = _needed(place, "decisions", (*DECISION_COLUMNS, *features))
-    events = _needed(place, "events", EVENT_COLUMNS)
+    _no_clash(spec)
+    inline = [k.column for k in spec.kinds if k.column is not None]
+    decisions = _needed(place, "decisions", (*DECISION_COLUMNS, *features, *inline))
+    events = place.read("events", EVENT_COLUMNS)
+    if events is None and not set(inline) & set(decisions.names):
+        raise place.missing("events")
     customers = place.read("customers", (*CUSTOMER_COLUMNS, *consents, *features))
     notes: list[Finding] = []
     people = None if customers is None else _customers(spec, customers, notes)
     decided = _decisions(spec, decisions, people, notes)
-    happened = _events(spec, events, decided, notes)
+    happened = read_events(spec, events, decided, notes)
     return Log(decided, happened, people, place.name, tuple(notes))
 
 
@@ -65,10 +65,14 @@ def _needed(place: Source, name: str, wanted: Iterable[str]) -> RawTable:
     return raw
 
 
-def _no_clash(features: Iterable[str]) -> None:
-    for name in features:
+def _no_clash(spec: Spec) -> None:
+    features = {f.name: f"context feature {f.name!r}" for f in spec.context.features}
+    inline = {k.column: f"events.{k.name}: column {k.column!r}" for k in spec.kinds if k.column is not None}
+    for name, whose in (*features.items(), *inline.items()):
         if name in DECISION_COLUMNS or name in CUSTOMER_COLUMNS or name.startswith("consent_"):
-            raise LogError(f"context feature {name!r}: a log has a column of this name already, expected another name")
+            raise LogError(f"{whose}: a log has a column of this name already, expected another name")
+    for name in features.keys() & inline.keys():
+        raise LogError(f"{inline[name]}: is a context feature as well, expected what happened after the decision")
 
 
 def _decisions(spec: Spec, raw: RawTable, customers: pa.Table | None, notes: list[Finding]) -> pa.Table:
@@ -92,10 +96,11 @@ def _decisions(spec: Spec, raw: RawTable, customers: pa.Table | None, notes: lis
     for feature in spec.context.features:
         if sheet.has(feature.name):
             columns[feature.name] = _feature(sheet, feature, notes)
-    table = pa.table(columns)
+    table = pa.table(columns | inline_columns(spec, sheet))
     _check_actions(spec, sheet, table)
     _check_features(spec, sheet, table, customers, notes)
-    sheet.note_misspelt((*DECISION_COLUMNS, *spec.context.index), notes)
+    inline = [k.column for k in spec.kinds if k.column is not None]
+    sheet.note_misspelt((*DECISION_COLUMNS, *spec.context.index, *inline), notes)
     return sheet.without_twins(table, "decision_id", notes)
 
 
@@ -202,48 +207,6 @@ def _check_features(
             stranger = codes(table["customer_id"], customers["customer_id"].to_pylist()) < 0
             if stranger.any():
                 raise sheet.error("customer_id", stranger, f"a customer with a {feature.name} in customers")
-
-
-def _events(spec: Spec, raw: RawTable, decisions: pa.Table, notes: list[Finding]) -> pa.Table:
-    sheet = Sheet(raw)
-    names = {
-        "kind": [k.name for k in spec.kinds],
-        "channel": [c.name for c in spec.catalogue.channels],
-        "content": [c.id for c in spec.catalogue.contents],
-    }
-    for column in ("customer_id", "occurred_at", "kind"):
-        sheet.need(column, "one of the columns of an event")
-    table = pa.table(
-        {
-            "customer_id": sheet.text("customer_id", required=True),
-            "occurred_at": sheet.instant("occurred_at", required=True),
-            "kind": sheet.text("kind", required=True, known=names["kind"]),
-            "value": sheet.number("value"),
-            "decision_id": sheet.text("decision_id"),
-            "event_id": sheet.text("event_id"),
-            "channel": sheet.text("channel", known=names["channel"]),
-            "content": sheet.text("content", known=names["content"]),
-        }
-    )
-    sheet.note_misspelt(EVENT_COLUMNS, notes)
-    table = sheet.without_twins(table, "event_id", notes)
-    return _named_by_decision(sheet, table, decisions, notes)
-
-
-def _named_by_decision(sheet: Sheet, events: pa.Table, decisions: pa.Table, notes: list[Finding]) -> pa.Table:
-    """Channel and content of an event that names neither, from the decision that it names."""
-    place = pc.index_in(events["decision_id"], value_set=decisions["decision_id"].combine_chunks())
-    lost = int(pc.sum(pc.and_(events["decision_id"].is_valid(), place.is_null())).as_py() or 0)
-    if lost:
-        named = len(events) - events["decision_id"].null_count
-        message = f"{sheet.where}: {lost:,} of {named:,} events with a decision_id name one that is not in decisions"
-        notes.append(Finding("error" if lost > named / 2 else "warning", "decision_id", message))
-    bare = pc.and_(events["channel"].is_null(), events["content"].is_null())
-    for name in ("channel", "content"):
-        of_decision = decisions[name].combine_chunks().take(place.combine_chunks())
-        filled = pc.if_else(bare, of_decision, events[name])
-        events = events.set_column(events.column_names.index(name), name, filled)
-    return events
 
 
 def _customers(spec: Spec, raw: RawTable, notes: list[Finding]) -> pa.Table:

@@ -61,6 +61,8 @@ def world_of(log: str, spec: Spec) -> WorldOracle | None:
     if not file.is_file():
         return None
     about = json.loads(file.read_text("utf-8"))
+    if "world" not in about:  # it comes from a learned environment, whose truth is not the log's
+        return None
     place = world(str(about["world"]))
     return WorldOracle(place, int(about["days"])) if place.spec.digest == spec.digest else None
 

@@ -14,7 +14,7 @@ from engine.policy import Policy
 from engine.records import HOLD, Bools, Floats, Floats32
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
-from training.checks import Check, luck
+from training.agreement import Check, luck
 from training.episodes import Episodes
 from training.expected import ExpectedOutcomes
 from training.intervals import Estimate

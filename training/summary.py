@@ -1,6 +1,6 @@
 """How an evaluation is told: a table for the terminal, metrics, a plot and a page for MLflow."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
@@ -9,7 +9,7 @@ from training import report as drawing
 from training.evaluation import EVALUATION, Evaluation, Report
 from training.intervals import Estimate
 from training.report import figure
-from training.tracking import Tracking
+from training.trained import Trained
 from training.views import keep_view
 
 SHOWN = 5
@@ -46,8 +46,7 @@ def show(report: Report, console: Console) -> None:
     columns += ["true\nvalue", "true\ngain"] if known else []
     columns += ["contacts\nper week"]
     title = (
-        f"Off-policy estimates ({report.currency} per journey, by {report.evaluations[0].value.method}), "
-        f"{report.customers:,} held-out customers, {report.decisions:,} decisions"
+        f"Off-policy estimates ({report.currency} per journey, by {report.evaluations[0].value.method}), {report.who}"
     )
     rows = [["the log itself", _span(report.logged), ""]]
     rows[0] += [""] * (len(columns) - len(rows[0]))
@@ -65,8 +64,9 @@ def caution(bundles: Iterable[Bundle], console: Console) -> None:
         console.print(f"[red]{text}[/]", highlight=False)
 
 
-def keep(report: Report, tracking: Tracking, parent: str, children: Mapping[str, str]) -> None:
-    """Write the evaluation into the training's MLflow run (`parent`) and each candidate's (name → run id)."""
+def keep(report: Report, trained: Trained) -> None:
+    """Write the evaluation into the training's MLflow run and each candidate's."""
+    tracking, parent = trained.tracking, trained.run
     rows = [row for e in report.evaluations for row in _drawn(e)]
     with tracking.reopened(parent) as run:
         run.text(EVALUATION, report.to_json())
@@ -76,7 +76,7 @@ def keep(report: Report, tracking: Tracking, parent: str, children: Mapping[str,
     keep_view(tracking, parent, "gain_lower")
     for evaluation in report.evaluations:
         numbers = metrics(evaluation)
-        with tracking.reopened(children[evaluation.candidate]) as run:
+        with tracking.reopened(trained.runs[evaluation.candidate]) as run:
             run.metrics(numbers, {name: EXPLAINED[name] for name in numbers})
             run.tags({"supported": "yes" if evaluation.value.supported else "no"})
 
@@ -115,8 +115,7 @@ def page(report: Report) -> str:
     lines = [
         f"# Off-policy evaluation ({unit})",
         "",
-        f"{report.customers:,} held-out customers, {report.decisions:,} decisions. "
-        f"The log itself: {_span(report.logged)}.",
+        f"{report.who}. The log itself: {_span(report.logged)}.",
         *(f"- {note}" for note in _notes(report)),
     ]
     for e in report.evaluations:

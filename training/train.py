@@ -33,10 +33,8 @@ from training.ppo import PpoSettings
 from training.quality import QualityReport, tell
 from training.story import Story
 from training.tracking import TABLE, Run, Tracking
+from training.trained import OUTCOME_MODEL
 from training.views import keep_view
-
-OUTCOME_MODEL = "environment/outcome_model.zip"
-"""Artifact of the parent run: the learned outcome model, for whoever evaluates the candidates."""
 
 EXPLAINED = {
     "logged_value": "mean discounted return of the logged journeys, all customers",
@@ -49,21 +47,41 @@ EXPLAINED = {
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
-    """The log as journeys, and its customers in three parts. Nothing is ever chosen by looking at `test`."""
+class Whole:
+    """What is kept of all journeys together: the arrays themselves would hold every decision twice.
 
-    everyone: Journeys
+    value: mean discounted return. unknown: share of the decisions without a propensity. fingerprint: 16 hex digits over
+    what was decided, when, and what it earned.
+    """
+
+    customers: int
+    decisions: int
+    value: float
+    unknown: float
+    fingerprint: str
+
+    @staticmethod
+    def of(everyone: Journeys) -> "Whole":
+        digest = blake2b(digest_size=8)
+        for array in (everyone.decided_at, everyone.action, everyone.reward):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return Whole(
+            customers=len(everyone.customer_ids),
+            decisions=len(everyone),
+            value=float(everyone.returns().mean()),
+            unknown=float(np.isnan(everyone.propensity).mean()),
+            fingerprint=digest.hexdigest(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The log as journeys, its customers in three parts. Nothing is ever chosen by looking at `test`."""
+
+    whole: Whole
     train: Journeys
     valid: Journeys
     test: Journeys
-
-    @property
-    def fingerprint(self) -> str:
-        """16 hex digits over what was decided, when, and what it earned."""
-        whole = blake2b(digest_size=8)
-        for array in (self.everyone.decided_at, self.everyone.action, self.everyone.reward):
-            whole.update(np.ascontiguousarray(array).tobytes())
-        return whole.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,17 +144,14 @@ def read(spec: Spec, log: str, seed: int, story: Story) -> Data:
     errors = sum(f.level == "error" for f in checked.findings)
     if errors:
         raise LogError(f"{log}: {errors} finding{'s' * (errors > 1)} above must be mended before training")
-    data = Data(everyone, *everyone.split(seed))
+    data = Data(Whole.of(everyone), *everyone.split(seed))
     for part, journeys in (("training", data.train), ("validation", data.valid), ("test", data.test)):
         if not len(journeys):
-            raise LogError(
-                f"{log}: found no {part} customers; expected more than {len(everyone.customer_ids)} customers"
-            )
-    if np.isnan(everyone.propensity).any():
-        share = float(np.isnan(everyone.propensity).mean())
+            raise LogError(f"{log}: found no {part} customers; expected more than {data.whole.customers} customers")
+    if data.whole.unknown:
         story.say(
-            f"[yellow]{share:.0%} of the decisions have no propensity: the behaviour clone's probabilities stand in "
-            "(estimated), and estimates are only as good as it is.[/]"
+            f"[yellow]{data.whole.unknown:.0%} of the decisions have no propensity: the behaviour clone's "
+            "probabilities stand in (estimated), and estimates are only as good as it is.[/]"
         )
     return data
 
@@ -167,29 +182,32 @@ def train(spec: Spec, data: Data, plan: Plan, story: Story, records: tuple[Track
         found = certificate(spec, model, data.test, stand_in, plan.candidates.seed, progress)
     _certify(spec, found, plan, story, parent)
     ground = Ground(spec, data.train, data.valid, model, clone, found.card())
-    rows, shares = [], {"logged": logged_shares(data.valid, len(spec.catalogue))}
+    rows, named, shares = [], list[str](), {"logged": logged_shares(data.valid, len(spec.catalogue))}
     for made in candidates(ground, plan.candidates, story):
         judged = record(ground, made, tracking, parent, experiment)
         rows.append(judged.row)
+        named += [f"{made.name} is {made.params['action']}"] if "action" in made.params else []
         shares[made.name] = judged.share
     parent.plot("action_mix", report.action_mix(spec.catalogue, shares))
     keep_view(tracking, parent.id, "environment_value")
     where = "learned environment" if found.passed else "UNCERTIFIED environment"
     title = f"Candidates in the {where}, validation journeys ({spec.currency} per journey)"
     story.console.print(report.candidates_table(rows, COLUMNS, title))
+    for line in named:
+        story.say(f"[dim]{line} wherever it may be sent, else hold[/]")
 
 
 def _describe(parent: Run, spec: Spec, data: Data, sources: dict[str, str]) -> None:
     """What the run stands for: its log, its numbers, where the propensities come from."""
-    known = "estimated" if np.isnan(data.everyone.propensity).any() else "logged"
+    known = "estimated" if data.whole.unknown else "logged"
     parent.tags({"kind": "training", "propensities": known} | sources)
     parent.describe(
         f"Candidates for **{spec.name}**, one child run each. Propensities: {known}. Values are discounted returns in "
         f"{spec.currency} per journey."
     )
-    counts = {"decisions": len(data.everyone), "customers": len(data.everyone.customer_ids)}
-    parent.dataset(spec.name, data.fingerprint, sources["log"], counts)
-    parent.metrics(counts | {"logged_value": float(data.everyone.returns().mean())}, EXPLAINED)
+    counts = {"decisions": data.whole.decisions, "customers": data.whole.customers}
+    parent.dataset(spec.name, data.whole.fingerprint, sources["log"], counts)
+    parent.metrics(counts | {"logged_value": data.whole.value}, EXPLAINED)
 
 
 def _certify(spec: Spec, found: Certificate, plan: Plan, story: Story, parent: Run) -> None:

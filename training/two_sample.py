@@ -15,7 +15,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from engine.records import DAY, HOLD, Bools, Floats, Ints
 from engine.spec import Spec
-from training.checks import Check
+from training.agreement import Check
 from training.episodes import Episodes
 
 MOST = 0.65

@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     policy = PLACE.logging_policy()
     log = simulate(PLACE, replay, by_policy(policy, 150, 11), PLACE.spec, 11)
     place = tmp_path_factory.mktemp("simulated") / "log"
-    write_log(place, PLACE, log, policy.version, 11)
+    write_log(place, PLACE.spec, log, policy.version, {"world": PLACE.name, "days": 7})
     return place
 
 
@@ -69,7 +69,7 @@ def test_the_logging_policy_gains_nothing_and_has_full_support(journeys: Journey
     judge = Judge(PLACE.spec, journeys, None)
     judged = judge.judge(PLACE.logging_policy())
     assert judged.support.ess.min() == pytest.approx(150, rel=1e-3)
-    assert judged.support.caveat() == ""
+    assert judged.support.objection() == ""
     by_method = {gain.method: gain for gain in judged.gains}
     assert by_method["PDIS"].value == pytest.approx(0.0, abs=1e-3)
     assert judged.gain.lower is not None
@@ -115,7 +115,7 @@ def test_too_few_customers_judge_nobody(journeys: Journeys) -> None:
 def test_evaluate_shows_the_truth_beside_the_estimate(journeys: Journeys) -> None:
     oracle = WorldOracle(PLACE, 7, customers=60)
     policies: dict[str, Policy] = {CLONE: PLACE.logging_policy(), "mixed": Mixed(), "uniform": Uniform()}
-    found = verb.evaluate(policies, verb.Setting(PLACE.spec, journeys, oracle=oracle, model=None))
+    found = verb.evaluate(policies, verb.Setting(PLACE.spec, journeys, False, oracle=oracle, model=None))
     assert [e.candidate for e in found.evaluations] == list(policies)
     own = found.evaluations[0].truth
     assert own is not None
@@ -218,7 +218,7 @@ def test_bundles_on_another_log_through_the_verb(tmp_path: Path, capsys: pytest.
 
 
 def test_the_report_is_plain_json(journeys: Journeys) -> None:
-    found = verb.evaluate({"uniform": Uniform()}, verb.Setting(PLACE.spec, journeys))
+    found = verb.evaluate({"uniform": Uniform()}, verb.Setting(PLACE.spec, journeys, True))
 
     def no_constant(name: str) -> float:
         raise AssertionError(name)

@@ -23,6 +23,7 @@ from training.journeys import Journeys
 from training.logs import read_log
 from training.network import NetworkPolicy
 from training.tracking import Tracking
+from training.trained import Trained
 
 ATTRIBUTES = SPEC.attributes.encode(SPEC.catalogue)
 FAST = FitSettings(epochs=2, batch=64)
@@ -164,7 +165,7 @@ def test_the_verb_makes_candidates_and_registers_nothing(
     record = tracking.record(run_id)
     assert record.data.tags["propensities"] == "estimated"
     assert record.data.params["seed"] == "0"
-    EnsembleOutcomeModel.load(tracking.artifact(run_id, train.OUTCOME_MODEL), SPEC)
+    assert isinstance(Trained.of(tracking, run_id).model(), EnsembleOutcomeModel)
     assert tracking.artifact(run_id, "plots/calibration.png").exists()
     told = capsys.readouterr().out
     assert "100% of the decisions have no propensity" in told

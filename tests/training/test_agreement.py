@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.checks import Comparison, agreement, luck, ratio
+from training.agreement import Comparison, agreement, luck, ratio
 
 
 def test_the_error_of_a_ratio_is_that_of_the_bootstrap() -> None:

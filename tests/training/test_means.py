@@ -12,7 +12,7 @@ from tests.training.played import play
 from training.evidence import Evidence, evidence_of, turns
 from training.fit import OutcomeSettings, fit_outcome_model
 from training.journeys import Journeys
-from training.moments import with_means
+from training.means import with_means
 
 torch.set_num_threads(1)
 

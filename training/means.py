@@ -19,6 +19,8 @@ from training.evidence import Evidence
 
 FURTHEST = 1.0
 """The largest shift of a centre, in log-counts or scores; who needs more has another trouble than a mean."""
+MOST = 100_000
+"""Decisions from which a mean is taken at most."""
 STRATA = 4
 """Quantiles of a value for each decision; decisions differ in where in its stratum each lies."""
 
@@ -30,16 +32,18 @@ def with_means(networks: Networks, evidence: Evidence, streams: Sequence[Stream]
     """
     layout, biases = Layout.of(streams), networks.biases[-1].copy()
     for i, s in enumerate(layout.counted):
-        place, rows = layout.number[0] + i, np.flatnonzero(evidence.counts[:, s])
+        place, rows = layout.number[0] + i, _rows(evidence, s)
         centre, spread = _outputs(networks, evidence, rows, (place, layout.number[1] + i))
         mean = partial(_number, centre, spread, streams[s].most)
         biases[:, place] += _shift(mean, float(evidence.counts[rows, s].sum()))
     for i, s in enumerate(layout.valued):
-        place, rows, law = layout.value[0] + i, np.flatnonzero(evidence.counts[:, s]), streams[s].values
+        place, rows, law = layout.value[0] + i, _rows(evidence, s), streams[s].values
         assert law is not None
         centre, spread = _outputs(networks, evidence, rows, (place, layout.value[1] + i))
         score = centre[:, None] + spread[:, None] * log_odds(_stratified(len(rows)))
-        mine = evidence.stream == s
+        mine = np.flatnonzero(evidence.stream == s)
+        decision = np.searchsorted(evidence.first, mine, side="right") - 1
+        mine = mine[np.isin(decision, rows)]
         seen = law.value((evidence.low[mine] + evidence.high[mine]) / 2)
         biases[:, place] += _shift(partial(_value, score, law, evidence.counts[rows, s]), float(seen.sum()))
     return Networks(networks.weights, (*networks.biases[:-1], biases), networks.links)
@@ -53,6 +57,12 @@ def _number(centre: Floats, spread: Floats, most: int, by: float) -> float:
 def _value(score: Floats, law: Scale, number: Ints, by: float) -> float:
     """The mean total value of `number` [B] events each, were their scores [B, STRATA] higher by this much."""
     return float(law.value(score + by).mean(axis=1) @ number)
+
+
+def _rows(evidence: Evidence, stream: int) -> Ints:
+    """The decisions that a stream's events followed; of a large log every so many."""
+    rows = np.flatnonzero(evidence.counts[:, stream])
+    return rows[:: -(-len(rows) // MOST)] if len(rows) else rows
 
 
 def _outputs(networks: Networks, evidence: Evidence, rows: Ints, columns: tuple[int, int]) -> tuple[Floats, Floats]:

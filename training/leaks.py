@@ -1,0 +1,87 @@
+"""Features that know too much: is there something in the context that only what followed can have told?
+
+A feature that was filled in afterwards (the length of a call, a balance after the purchase) makes every model shine
+and every policy fail, because it is not there when the decision is taken. What a column holds cannot prove it, but
+one column that alone sorts outcomes nearly without mistakes is hardly ever known beforehand.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from engine.records import Bools, Floats, Ints
+from engine.spec import Spec
+from training.journeys import Journeys
+
+SUSPICIOUS = 0.8
+"""An AUC from which a feature is named. Real ones seldom reach it alone; the length of a sales call does."""
+CERTAIN = 0.99
+"""An AUC that nothing known beforehand reaches in what people do."""
+LUCK = 2.0
+"""Standard errors by which an AUC has to be above a threshold."""
+LEVELS = 32
+"""Quantile bins of a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """A context feature that tells outcomes apart. auc: in [0.5, 1], on customers that its levels were not learned
+    from. error: its standard error.
+    """
+
+    feature: str
+    auc: float
+    error: float
+
+    @property
+    def certain(self) -> bool:
+        return self.auc - LUCK * self.error > CERTAIN
+
+
+def leaks(spec: Spec, journeys: Journeys) -> list[Suspect]:
+    """The features whose AUC is surely above SUSPICIOUS, worst first.
+
+    The outcome is that anything worth something followed; where that is so more often than not, that it was worth
+    more than in the median window. Fails to see a leak that is spread over several features, or one that only a
+    rare outcome has.
+    """
+    worth = journeys.counts @ spec.reward.each + journeys.values @ spec.reward.per_value
+    happened = worth != 0 if (worth != 0).mean() <= 0.5 else worth > np.median(worth)
+    found = []
+    for column, feature in enumerate(spec.context.features):
+        suspect = Suspect(feature.name, *tell_tale(journeys.context[:, column], happened, journeys.customer))
+        if suspect.auc - LUCK * suspect.error > SUSPICIOUS:
+            found.append(suspect)
+    return sorted(found, key=lambda s: -s.auc)
+
+
+def tell_tale(values: Floats, happened: Bools, customer: Ints) -> tuple[float, float]:
+    """AUC, and its standard error, of ranking decisions by how often it happened at their value's level.
+
+    values: Floats [N], NaN = missing. The shares come from the other half of the customers. The error is that of
+    Hanley & McNeil (1982) for a hard case, sqrt(A (1 − A) / m) with m the smaller class, where A is drawn in by half an
+    outcome so that a few perfect ones prove nothing. 0.5 and infinity where a half has only one class.
+    """
+    level, half = _levels(values), customer % 2
+    areas = []
+    for side in (0, 1):
+        here, there = half == side, half != side
+        if len(np.unique(happened[here])) < 2 or not there.any():
+            return 0.5, float("inf")
+        count = np.bincount(level[there], minlength=level.max() + 1)
+        hits = np.bincount(level[there], weights=happened[there], minlength=level.max() + 1)
+        share = (hits + happened[there].mean()) / (count + 1.0)
+        areas.append(float(roc_auc_score(happened[here], share[level[here]])))
+    auc = float(np.mean(areas))
+    fewer = min(int(happened.sum()), int((~happened).sum()))
+    cautious = (auc * fewer + 0.5) / (fewer + 1.0)
+    return auc, float(np.sqrt(cautious * (1 - cautious) / fewer))
+
+
+def _levels(values: Floats) -> Ints:
+    """Ints [N]: each distinct value where they are few, else quantile bins; missing is a level of its own."""
+    known = values[~np.isnan(values)]
+    distinct = np.unique(known)
+    edges = distinct if len(distinct) <= LEVELS else np.unique(np.quantile(known, np.linspace(0, 1, LEVELS + 1)))
+    return np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, np.nan_to_num(values), side="right"))

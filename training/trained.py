@@ -1,0 +1,63 @@
+"""What a training left behind in MLflow: candidates as bundles, the environment, and which log it all came from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from engine.bundle import Bundle
+from engine.errors import TrainingError
+from engine.spec import Spec
+from envs.ensemble import EnsembleOutcomeModel
+from training.journeys import Journeys
+from training.logs import read_log
+from training.tracking import Tracking
+
+OUTCOME_MODEL = "environment/outcome_model.zip"
+"""Artifact of the parent run: the learned outcome model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """One training. run: its id; title: its name. bundles: by candidate's name; runs: name → run id of the child; log:
+    folder or URL; seed: of the split of its customers.
+    """
+
+    run: str
+    title: str
+    bundles: Mapping[str, Bundle]
+    runs: Mapping[str, str]
+    log: str
+    seed: int
+    tracking: Tracking
+
+    @staticmethod
+    def of(tracking: Tracking, run: str | None = None) -> "Trained":
+        """The training with this run id (default: the latest). Raises TrainingError when there is none, or when it
+        has no candidate yet.
+        """
+        parent = run or tracking.latest()
+        children = tracking.candidates(parent)
+        if not children:
+            raise TrainingError(f"run {parent}: found no candidate with a bundle; `nextbest train` makes them")
+        record = tracking.record(parent)
+        data = record.data
+        return Trained(
+            run=parent,
+            title=record.info.run_name,
+            bundles={child.name: Bundle.load(child.bundle) for child in children},
+            runs={child.name: child.run_id for child in children},
+            log=data.tags["log"],
+            seed=int(data.params["seed"]),
+            tracking=tracking,
+        )
+
+    @property
+    def spec(self) -> Spec:
+        return next(iter(self.bundles.values())).spec
+
+    def held_out(self) -> Journeys:
+        """The log's customers that no learner has seen. Raises LogError when the log cannot be read any more."""
+        return Journeys.of(self.spec, read_log(self.spec, self.log)).split(self.seed)[2]
+
+    def model(self) -> EnsembleOutcomeModel:
+        """The learned outcome model. Raises TrainingError when it is not there."""
+        return EnsembleOutcomeModel.load(self.tracking.artifact(self.run, OUTCOME_MODEL), self.spec)
