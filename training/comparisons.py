@@ -16,8 +16,10 @@ for a gain over the log of that size or more; who is further off in level cannot
 """
 PART_SHARE = 0.2
 """The same for a fifth of the journey: off by so much in one fifth alone it moves the whole by a 25th."""
-PLACE = 0.05
-"""How far the mean place of an event in its window (0 = at the decision, 1 = at the next) may be off: an hour a day."""
+PLACE = 0.1
+"""How far the mean place of an event in its window (0 = at the decision, 1 = at the next) may be off. With a decision a
+day that is 2.4 hours, about what lies between two timings that one can choose from.
+"""
 PARTS = 5
 """Parts of the journey, of equally many logged decisions."""
 

@@ -18,10 +18,12 @@ from engine.spec import Spec
 from training.agreement import Check
 from training.episodes import Episodes
 
-MOST = 0.65
-"""AUC that is tolerated. Of one real and one made-up journey it picks the real one 65 times in 100, which is what one
-normal figure that is off by 0.54 of its standard deviation between customers gives away; it fails when the AUC is
-above for certain (two standard errors)."""
+MOST = 0.75
+"""AUC that is tolerated; a model fails when it is above for certain (two standard errors). Shown a real and a made-up
+journey it names the made-up one three times in four: what one normal figure gives away that is off by 0.95 of its
+standard deviation between customers. Models with one thing wrong were measured at 0.81 to 0.94 in the retail world,
+fitted ones at 0.63 (4,000 customers) to 0.78 (800); see training/README.md.
+"""
 FOLDS = 5
 LEAST = 20
 """Journeys that must be able to tell a figure for it to be shown to the classifier."""
