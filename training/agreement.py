@@ -102,7 +102,7 @@ def agreement(name: str, found: Comparison, tolerated: float, deviations: float,
     """
     chance = deviations * found.error
     limit = max(tolerated, chance)
-    because = f"{deviations:.1f} standard errors" if chance > tolerated else "tolerated"
+    because = f"luck, {deviations:.1f} s.e." if chance > tolerated else "tolerated"
     return Check(
         name=name,
         value=found.difference,

@@ -159,7 +159,7 @@ def _slope_check(found: Calibration, deviations: float) -> Check:
     return Check(
         name=f"slope:{found.outcome}",
         value=found.slope,
-        threshold=f"{SLOPES[0]:g} to {SLOPES[1]:g} ± {reach:.2f} ({deviations:.1f} standard errors)",
+        threshold=f"{SLOPES[0]:g} to {SLOPES[1]:g} ± {reach:.2f} (luck, {deviations:.1f} s.e.)",
         strain=off / (high - 1.0) if off > 0 else off / (low - 1.0),
         short=f"{found.outcome} {found.slope:.2f}",
         why=f"chances of {found.outcome}: slope {found.slope:.2f} ± {2 * found.slope_error:.2f}; below 1 they are too "

@@ -14,7 +14,7 @@ SHOWN = 8
 
 GROUPS = {
     "rate": "event rates",
-    "pace": "by part of the journey",
+    "pace": "over the journey",
     "place": "time within the window",
     "amount": "values of events",
     "two_sample": "told apart by a classifier",

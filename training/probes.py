@@ -109,7 +109,8 @@ def probe_checks(found: Sequence[Probe]) -> Iterator[Check]:
         yield Check(
             name=f"probe:{probe.name}",
             value=gap,
-            threshold=f"within ± {limit:.3g}" + (" (a factor of two)" if tolerated >= chance else " (luck)"),
+            threshold=f"within ± {limit:.3g}"
+            + (" (a factor of two)" if tolerated >= chance else f" (luck, {luck(len(found)):.1f} s.e.)"),
             strain=abs(gap) / limit if limit > 0 else 0.0,
             short=f"{probe.name} {probe.environment:+.3g} for {probe.estimate:+.3g}",
             why=f"the clone tilted towards {probe.name} gains {probe.environment:+.3g} per journey in the environment, "

@@ -67,7 +67,7 @@ class TwoSample:
             value=self.auc,
             threshold=f"at most {limit:.2f}",
             strain=max(0.0, (self.auc - 0.5) / (limit - 0.5)),
-            short=f"AUC {self.auc:.2f}, most by {', '.join(g.figure.replace(', ', ' ') for g in self.giveaways[:2])}",
+            short=f"AUC {self.auc:.2f}, most by {self.giveaways[0].figure if self.giveaways else 'nothing'}",
             why=f"a classifier tells made-up journeys from held-out ones with AUC {self.auc:.2f} ± "
             f"{2 * self.error:.2f} (0.5 = a guess), most by {told}",
         )
