@@ -12,6 +12,7 @@ EXTRAS = "pip install 'nextbest[serving,training]'"
 ROOMS = ("engine", "envs", "serving", "training")
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
+SEED = click.IntRange(0, 2**32 - 1)  # what numpy and torch both take
 
 WORLDS = ("retail", "fatigue", "null", "confounded", "delayed", "rare", "drift", "new_content")
 """As in envs/worlds.py, written out because help imports no room; a test compares."""
@@ -76,7 +77,7 @@ def main() -> None:
 )
 @click.option("--customers", type=click.IntRange(1), help="How many customers. [default: 2000; of a log: all]")
 @click.option("--days", type=click.IntRange(1), default=28, show_default=True, help="How long they are observed.")
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same log.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="The same seed gives the same log.")
 @click.option("--policy", type=FOLDER, help="A bundle that decides. [default: the company's own soft policy]")
 def simulate(env: str, world: str, run_id: str | None, customers: int | None, days: int, **options: Any) -> None:
     """Write the log of a simulated company.
@@ -115,19 +116,25 @@ def check(spec: Path, log: str | None) -> None:
 @click.argument("spec", type=FILE)
 @click.option("--log", required=True, help="The log: a folder, or the URL of a database that Ibis can read.")
 @click.option("--experiment", help="MLflow experiment. [default: the spec's name]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of everything that is random.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of everything that is random.")
 @click.option("--steps", type=click.IntRange(1), help="Decisions PPO sees in training. [default: by the log's size]")
 @click.option("--allow-uncertified", is_flag=True, help="Go on when the environment fails its certificate.")
-def train(spec: Path, log: str, experiment: str | None, seed: int, steps: int | None, allow_uncertified: bool) -> None:
+@click.option(
+    "--pessimism/--no-pessimism",
+    default=True,
+    show_default=True,
+    help="Take doubt from the environment's rewards, as much as the validation customers ask for.",
+)
+def train(spec: Path, log: str, experiment: str | None, **wishes: Any) -> None:
     """Fit the environment to a log and train policies.
 
     Reads: SPEC and the log.
 
     Writes: one MLflow run (mlruns/) with a child per candidate: parameters, metrics, plots and its bundle.
     """
-    from training.train import run
+    from training.train import Wishes, run
 
-    run(spec, log, experiment, seed, steps, allow_uncertified)
+    run(spec, log, experiment, Wishes(**wishes))
 
 
 @main.command()

@@ -13,7 +13,8 @@ from pydantic import (
     model_validator,
 )
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=100)]
+NAME, NAME_LENGTH = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", 100
+Name = Annotated[str, StringConstraints(pattern=NAME, max_length=NAME_LENGTH)]
 
 
 def _clock_time(text: str) -> str:

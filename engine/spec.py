@@ -67,7 +67,7 @@ class Spec:
     def read(path: Path) -> "Spec":
         """The spec in a file. Raises SpecError that names file, table, key, what was found and what is expected."""
         try:
-            text = Path(path).read_text("utf-8")
+            text = Path(path).read_text("utf-8-sig")  # some editors begin with a byte order mark
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise SpecError(f"{path}: cannot be read: {reason}") from None

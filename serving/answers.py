@@ -1,6 +1,6 @@
 """The client's side of the messages: questions and events to send, answers and errors to read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isnan
 from typing import Any
@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 from engine.errors import NextBestError, RequestError, ServiceError, Violation
 from engine.records import Action, Event, Value
 from serving.calls import Explanation, LateError, NotFoundError, OverloadedError, Question, Receipt, TakenError
-from serving.messages import read_action, read_instant, write_timestamp, write_value
+from serving.messages import NOTE, read_action, read_instant, write_timestamp, write_value
 from serving.pb.nextbest.v1 import decision_pb2, event_pb2
 from serving.pb.nextbest.v1 import decision_service_pb2 as decision_service
 from serving.pb.nextbest.v1 import journey_service_pb2 as journey_service
@@ -40,8 +40,11 @@ class Decided:
     explanation: Explanation | None = None
 
 
-def read_error(error: Any) -> NextBestError:
+def read_error(error: Any, target: str) -> NextBestError:
+    """What the service at `target` said, or that it said nothing."""
     code, message = error.code(), error.details() or ""
+    if rpc_status.from_call(error) is None and code in _SILENCE:
+        return _SILENCE[code](target, message.rpartition(": ")[2].strip("[]"))
     if code == grpc.StatusCode.INVALID_ARGUMENT:
         found = _detail(error, error_details_pb2.BadRequest())
         return RequestError(Violation(v.field, v.description) for v in found.field_violations)
@@ -52,7 +55,19 @@ def read_error(error: Any) -> NextBestError:
         grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
         grpc.StatusCode.DEADLINE_EXCEEDED: LateError,
     }
-    return kinds.get(code, ServiceError)(f"{code.name}: {message}")
+    return kinds.get(code, ServiceError)(f"{target}: {code.name}: {message}")
+
+
+def _unreachable(target: str, reason: str) -> NextBestError:
+    return ServiceError(f"cannot reach a service at {target} ({reason}); is `nextbest serve` running there?")
+
+
+def _late(target: str, _reason: str) -> NextBestError:
+    return LateError(f"no answer in time from the service at {target}; ask again with the same ids")
+
+
+_SILENCE = {grpc.StatusCode.UNAVAILABLE: _unreachable, grpc.StatusCode.DEADLINE_EXCEEDED: _late}
+"""Codes that grpc makes up itself. Those of our service come with a google.rpc.Status."""
 
 
 def _detail(error: Any, wanted: Any) -> Any:
@@ -123,5 +138,6 @@ def read_decision(d: decision_pb2.Decision, repeated: bool = False, explanation:
     )
 
 
-def read_receipt(response: journey_service.TrackResponse) -> Receipt:
-    return Receipt(response.event_id, response.duplicate)
+def read_receipt(response: journey_service.TrackResponse, trailers: Iterable[tuple[str, Any]] = ()) -> Receipt:
+    """trailers: the call's trailing metadata, where the note is."""
+    return Receipt(response.event_id, response.duplicate, dict(trailers).get(NOTE, ""))

@@ -87,10 +87,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """An event that is in the log. duplicate: it was there before this call."""
+    """An event that is in the log. duplicate: it was there before this call. note: what is odd about it, or "".
+
+    Of a batch, the client gets no notes.
+    """
 
     event_id: str
     duplicate: bool
+    note: str = ""
 
 
 Outcome = tuple[Answer, ...] | tuple[Receipt, ...] | LoggedDecision | NextBestError

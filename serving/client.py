@@ -47,10 +47,11 @@ class Pending:
 
     future: Any
     read: Callable[[Any], Decided]
+    target: str
 
     def result(self) -> Decided:
         """Waits for it. Raises what `Client.decide` raises."""
-        with _translated():
+        with _translated(self.target):
             return self.read(self.future.result())
 
 
@@ -63,7 +64,7 @@ class Client:
 
     def __init__(self, target: str, timeout: float = TIMEOUT) -> None:
         """target: host:port. Does not connect yet."""
-        self._timeout = timeout
+        self._target, self._timeout = target, timeout
         self._channel = grpc.insecure_channel(target)
         self._decisions = DecisionServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._journeys = JourneyServiceStub(self._channel)  # type: ignore[no-untyped-call]
@@ -78,32 +79,33 @@ class Client:
     def decide_soon(self, request: Request, at: float | None = None, explain: bool = False) -> Pending:
         """As `decide`, without waiting for the answer."""
         message = write_question(Question(request, at, explain))
-        return Pending(self._decisions.Decide.future(message, timeout=self._timeout), read_decided)
+        return Pending(self._decisions.Decide.future(message, timeout=self._timeout), read_decided, self._target)
 
     def decide_batch(self, questions: Sequence[Question]) -> list[Decided]:
         """Answers for 1 to 1000 questions, in order; all or none."""
         message = decision_service.DecideBatchRequest(requests=[write_question(q) for q in questions])
-        with _translated():
+        with _translated(self._target):
             answer = self._decisions.DecideBatch(message, timeout=self._timeout)
         return [read_decided(response) for response in answer.responses]
 
     def get_decision(self, decision_id: str) -> Decided:
         """A decision from the log."""
         message = decision_service.GetDecisionRequest(decision_id=decision_id)
-        with _translated():
+        with _translated(self._target):
             found = self._decisions.GetDecision(message, timeout=self._timeout)
         return read_decision(found.decision, repeated=True)
 
     def track(self, event: Event) -> Receipt:
         """Tell what happened. An `occurred_at` of NaN means: now, by the service's clock."""
         message = journey_service.TrackRequest(event=write_event(event))
-        with _translated():
-            return read_receipt(self._journeys.Track(message, timeout=self._timeout))
+        with _translated(self._target):
+            response, call = self._journeys.Track.with_call(message, timeout=self._timeout)
+            return read_receipt(response, call.trailing_metadata() or ())
 
     def track_batch(self, events: Sequence[Event]) -> list[Receipt]:
         """Tell of 1 to 1000 events; all are taken or none."""
         message = journey_service.TrackBatchRequest(events=[write_event(e) for e in events])
-        with _translated():
+        with _translated(self._target):
             answer = self._journeys.TrackBatch(message, timeout=self._timeout)
         return [read_receipt(response) for response in answer.responses]
 
@@ -120,12 +122,12 @@ class Client:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(target: str) -> Iterator[None]:
     """The transport's errors as ours."""
     try:
         yield
     except grpc.RpcError as error:
-        raise read_error(error) from None
+        raise read_error(error, target) from None
 
 
 class Asking(TypedDict, total=False):
@@ -160,7 +162,7 @@ def decide(target: str, customer_id: str, context: str = "{}", **options: Unpack
         moment=options.get("moment"),
     )
     at = options.get("at")
-    with Client(target) as client:
+    with _called(target) as client:
         explain = options.get("explain", False)
         decided = client.decide(request, parse_instant(at, "at") if at else None, explain)
     _print_decided(decided, Console(soft_wrap=True, highlight=False))
@@ -180,10 +182,19 @@ def track(target: str, customer_id: str, kind: str, **options: Unpack[Telling]) 
         content=options.get("content"),
         properties=_object("properties", options.get("properties") or "{}", (str,)),
     )
-    with Client(target) as client:
+    with _called(target) as client:
         receipt = client.track(event)
     known = "was known already; nothing changed" if receipt.duplicate else "is in the log"
+    known += f"; {receipt.note}" if receipt.note else ""
     Console(soft_wrap=True, highlight=False).print(f"event {receipt.event_id} {known}")
+
+
+def _called(target: str) -> Client:
+    """A client for what was typed as --target. Raises RequestError."""
+    host, _, port = target.rpartition(":")
+    if not host or not port.isdecimal():
+        raise RequestError([Violation("target", f"found {target!r}, expected host:port such as 127.0.0.1:50051")])
+    return Client(target)
 
 
 def _object(field: str, text: str, kinds: tuple[type, ...]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.decider import Decider
 from engine.errors import BundleError, NextBestError
-from engine.journey import JourneyState
+from engine.journey import NEVER, JourneyState
 from engine.records import Bools, Decision, Event, Floats, Floats32
 from serving.calls import (
     Answer,
@@ -121,7 +121,7 @@ class Handler:
         return outcomes
 
     def _moved(self, plan: Plan, cohort: Cohort) -> list[Customer]:
-        """Customers whose time zone is new; the cohort is told."""
+        """Customers who are new to the log or whose time zone is; the cohort is told."""
         moved: dict[str, Customer] = {}
         for planned in (p for wave in plan.waves for p in wave):
             name, zone = planned.request.customer_id, planned.request.time_zone
@@ -129,6 +129,8 @@ class Handler:
             if zone != (cohort.time_zone[row] or "UTC"):
                 cohort.time_zone[row] = zone
                 moved[name] = Customer(name, zone)
+            elif cohort.decided_at[row] == NEVER:
+                moved.setdefault(name, Customer(name))
         return list(moved.values())
 
     def _decide_wave(self, wave: Sequence[Planned], cohort: Cohort) -> list[Answer]:

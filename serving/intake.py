@@ -26,6 +26,7 @@ class Intake:
 
     def __init__(self, spec: Spec, store: Store, identify: Callable[[], str]) -> None:
         self._spec, self._store, self._identify = spec, store, identify
+        self._valued = frozenset(k.name for k in spec.kinds if k.value is not None)
 
     def accept(self, calls: Mapping[int, TrackCall], now: float | None) -> tuple[list[Event], dict[int, Outcome]]:
         """The events that are new, complete as the log wants them, and each call's outcome.
@@ -40,7 +41,7 @@ class Intake:
         for i, call in calls.items():
             try:
                 events = self._checked(call, contacts, now)
-                outcomes[i] = _receipts(events, owners, new)
+                outcomes[i] = self._receipts(events, owners, new)
             except NextBestError as error:
                 outcomes[i] = error
         return new, outcomes
@@ -71,6 +72,28 @@ class Intake:
             channel=event.channel or (action.channel if action else None),
             content=event.content or (action.content if action else None),
         )
+
+    def _receipts(self, events: Sequence[Event], owners: dict[str, str], new: list[Event]) -> tuple[Receipt, ...]:
+        """Receipts for the events of one call; the new ones are noted in `owners` (event → customer) and `new`."""
+        added: dict[str, Event] = {}
+        receipts = []
+        for event in events:
+            name = str(event.event_id)
+            owner = added[name].customer_id if name in added else owners.get(name)
+            if owner not in (None, event.customer_id):
+                raise TakenError(f"event_id {name!r} was used before, for another customer")
+            if owner is None:
+                added[name] = event
+            receipts.append(Receipt(name, owner is not None, "" if owner else self._note(event)))
+        owners.update({name: event.customer_id for name, event in added.items()})
+        new += added.values()
+        return tuple(receipts)
+
+    def _note(self, event: Event) -> str:
+        """The wire contract lets a value be missing (it may be unknown), so that is said and not refused."""
+        if event.value is not None or event.kind not in self._valued:
+            return ""
+        return f"events of kind {event.kind!r} have a value; this one came without, and counts as 0"
 
     def _identity(self, event: Event, contact: Contact | None) -> list[Violation]:
         found = check_name("customer_id", event.customer_id, CUSTOMER_LENGTH)
@@ -135,20 +158,3 @@ def _when(happening: Happening, now: float | None) -> list[Violation]:
         ahead = f"is {at - now:.0f} s ahead of the clock of the service, expected at most {AHEAD:.0f} s"
         return [Violation("occurred_at", ahead)]
     return check_instant("occurred_at", at)
-
-
-def _receipts(events: Sequence[Event], owners: dict[str, str], new: list[Event]) -> tuple[Receipt, ...]:
-    """Receipts for the events of one call; those that are new are noted in `owners` (event → customer) and `new`."""
-    added: dict[str, Event] = {}
-    receipts = []
-    for event in events:
-        name = str(event.event_id)
-        owner = added[name].customer_id if name in added else owners.get(name)
-        if owner not in (None, event.customer_id):
-            raise TakenError(f"event_id {name!r} was used before, for another customer")
-        if owner is None:
-            added[name] = event
-        receipts.append(Receipt(name, duplicate=owner is not None))
-    owners.update({name: event.customer_id for name, event in added.items()})
-    new += added.values()
-    return tuple(receipts)

@@ -8,6 +8,9 @@ from engine.records import Action, Value
 from serving.calls import on_tick
 from serving.pb.nextbest.v1 import decision_pb2
 
+NOTE = "nextbest-note"
+"""Key of the trailing metadata in which Track and TrackBatch say what is odd about an event that they took."""
+
 
 def read_instant(message: timestamp_pb2.Timestamp) -> float:
     """Epoch seconds in whole microseconds, finer parts dropped; NaN for a message that is no instant."""

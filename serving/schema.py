@@ -7,11 +7,11 @@ as it was known before the first event, is one of `customers`.
 
 import secrets
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from engine.encoding import ContextFeature
 from engine.errors import StoreError
+from engine.spec import Spec
 
 APPLICATION = 0x4E784273
 """SQLite's application_id of a NextBest store ("NxBs")."""
@@ -61,8 +61,11 @@ _TABLES = {"decisions": DECISION, "events": EVENT, "customers": CUSTOMER, "journ
 _TYPES = {"number": "REAL", "flag": "BOOLEAN", "category": "TEXT"}
 
 
-def check(connection: sqlite3.Connection, path: Path) -> None:
-    """Raises StoreError unless the database is sound, and empty or a store. Changes nothing."""
+def check(connection: sqlite3.Connection, path: Path, use_case: str) -> None:
+    """Raises StoreError unless the database is sound, and empty or a store of this use case (the spec's name).
+
+    Changes nothing. A store that was made before stores knew their use case is one of any.
+    """
     damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if damage != "ok":
         raise StoreError(f"{path}: the store is corrupt: {damage}")
@@ -74,16 +77,17 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version != VERSION:
         raise StoreError(f"{path}: the store has schema {version}, expected {VERSION}")
+    owner = connection.execute("SELECT value FROM meta WHERE key = 'use_case'").fetchone()
+    if owner is not None and owner[0] != use_case:
+        raise StoreError(
+            f"{path}: found the store of {owner[0]!r}, expected one of {use_case!r}, as the spec of the bundle is "
+            "named; every use case needs a store of its own: give --store another file"
+        )
 
 
-def lay_out(
-    connection: sqlite3.Connection,
-    path: Path,
-    features: Sequence[ContextFeature],
-    channels: Sequence[str],
-    salt: str,
-) -> str:
-    """Makes the tables or checks them, adds columns that the spec has gained, and returns the salt that holds.
+def lay_out(connection: sqlite3.Connection, path: Path, spec: Spec, salt: str) -> str:
+    """Makes the tables or adds columns that the spec has gained, notes whose store it is, and returns the salt that
+    holds.
 
     To be called within a transaction, after `check`. Raises StoreError for another salt.
     """
@@ -94,8 +98,13 @@ def lay_out(
         raise StoreError(
             f"{path}: the store was made with another salt than the one given; its logged draws could not be replayed"
         )
-    _grow(connection, path, "decisions", {f.name: _TYPES[f.type] for f in features}, DECISION)
-    _grow(connection, path, "customers", {f"consent_{c}": "BOOLEAN" for c in channels}, CUSTOMER)
+    if connection.execute("INSERT OR IGNORE INTO meta VALUES ('use_case', ?)", (spec.name,)).rowcount:
+        # A store from before that entry, which kept customers only when they had a time zone.
+        connection.execute("INSERT OR IGNORE INTO customers(customer_id) SELECT DISTINCT customer_id FROM decisions")
+    features = {f.name: _TYPES[f.type] for f in spec.context.features}
+    _grow(connection, path, "decisions", features, DECISION)
+    consents = {f"consent_{c.name}": "BOOLEAN" for c in spec.catalogue.channels}
+    _grow(connection, path, "customers", consents, CUSTOMER)
     return found
 
 

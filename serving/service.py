@@ -1,14 +1,12 @@
 """Between the wire and the handler: messages become calls, outcomes become messages or statuses; nothing else."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import grpc
-from google.protobuf import any_pb2  # type: ignore[import-untyped]
-from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from engine.errors import NextBestError, RequestError, StoreError, Violation
+from engine.errors import NextBestError, RequestError, Violation
 from engine.records import DAY, Action, Event, Request
 from serving.calls import (
     Answer,
@@ -16,22 +14,20 @@ from serving.calls import (
     DecideCall,
     FindCall,
     Happening,
-    LateError,
-    NotFoundError,
     Outcome,
-    OverloadedError,
     Question,
     Receipt,
-    TakenError,
     TrackCall,
 )
-from serving.messages import read_instant, read_value, write_action, write_timestamp, write_value
+from serving.intake import ID_LENGTH, check_name
+from serving.messages import NOTE, read_instant, read_value, write_action, write_timestamp, write_value
 from serving.pb.nextbest.v1 import decision_pb2 as decisions
 from serving.pb.nextbest.v1 import decision_service_pb2 as decision_service
 from serving.pb.nextbest.v1 import event_pb2 as events
 from serving.pb.nextbest.v1 import journey_service_pb2 as journey_service
 from serving.pb.nextbest.v1.decision_service_pb2_grpc import DecisionServiceServicer
 from serving.pb.nextbest.v1.journey_service_pb2_grpc import JourneyServiceServicer
+from serving.statuses import status_of
 from serving.store import LoggedDecision
 
 BATCH = 1000
@@ -39,15 +35,6 @@ BATCH = 1000
 
 Submit = Callable[[Call, float | None], Outcome]
 """Hands a call with its remaining seconds to the handler and waits for the outcome; raises NextBestError."""
-
-_CODES: tuple[tuple[type[NextBestError], int], ...] = (
-    (RequestError, code_pb2.INVALID_ARGUMENT),
-    (TakenError, code_pb2.ALREADY_EXISTS),
-    (NotFoundError, code_pb2.NOT_FOUND),
-    (OverloadedError, code_pb2.RESOURCE_EXHAUSTED),
-    (LateError, code_pb2.DEADLINE_EXCEEDED),
-    (StoreError, code_pb2.UNAVAILABLE),
-)
 
 
 class Decisions(DecisionServiceServicer):
@@ -70,8 +57,8 @@ class Decisions(DecisionServiceServicer):
     def GetDecision(  # noqa: N802
         self, request: decision_service.GetDecisionRequest, context: grpc.ServicerContext
     ) -> decision_service.GetDecisionResponse:
-        if not request.decision_id:
-            _abort(RequestError([Violation("decision_id", "is empty, expected a name")]), context)
+        if wrong := check_name("decision_id", request.decision_id, ID_LENGTH):
+            _abort(RequestError(wrong), context)
         found: LoggedDecision = _outcome(self._submit, FindCall(request.decision_id), context)
         return decision_service.GetDecisionResponse(
             decision=_decision(found),
@@ -89,7 +76,9 @@ class Journeys(JourneyServiceServicer):
         self, request: journey_service.TrackRequest, context: grpc.ServicerContext
     ) -> journey_service.TrackResponse:
         call = TrackCall((happening(request.event),), path="event.")
-        return _tracked(_outcome(self._submit, call, context)[0])
+        receipts = _outcome(self._submit, call, context)
+        _note(receipts, context)
+        return _tracked(receipts[0])
 
     def TrackBatch(  # noqa: N802
         self, request: journey_service.TrackBatchRequest, context: grpc.ServicerContext
@@ -97,6 +86,7 @@ class Journeys(JourneyServiceServicer):
         _check_size("events", len(request.events), context)
         call = TrackCall(tuple(happening(e) for e in request.events), path="events[{}].")
         receipts = _outcome(self._submit, call, context)
+        _note(receipts, context)
         return journey_service.TrackBatchResponse(responses=[_tracked(r) for r in receipts])
 
 
@@ -126,24 +116,6 @@ def happening(message: events.Event) -> Happening:
         properties=dict(message.properties),
     )
     return Happening(event, occurred_at)
-
-
-def status_of(error: NextBestError) -> status_pb2.Status:
-    """code, message and google.rpc details of an error."""
-    code = next((code for kind, code in _CODES if isinstance(error, kind)), code_pb2.INTERNAL)
-    details: list[Any] = []
-    if isinstance(error, RequestError):
-        fields = [
-            error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description)
-            for v in error.violations
-        ]
-        details.append(error_details_pb2.BadRequest(field_violations=fields))
-    if isinstance(error, NotFoundError):
-        kind = decisions.Decision.DESCRIPTOR.full_name
-        details.append(
-            error_details_pb2.ResourceInfo(resource_type=kind, resource_name=error.decision_id, description=str(error))
-        )
-    return status_pb2.Status(code=code, message=str(error), details=[_packed(d) for d in details])
 
 
 def _outcome(submit: Submit, call: Call, context: grpc.ServicerContext) -> Any:
@@ -207,15 +179,17 @@ def _decision(d: LoggedDecision) -> decisions.Decision:
     )
 
 
+def _note(receipts: Sequence[Receipt], context: grpc.ServicerContext) -> None:
+    """The first note, and how many events have one; ASCII, as the names in it are."""
+    notes = [r.note for r in receipts if r.note]
+    if notes:
+        more = f" (one of {len(notes)} such events)" if len(notes) > 1 else ""
+        context.set_trailing_metadata(((NOTE, notes[0] + more),))
+
+
 def _tracked(receipt: Receipt) -> journey_service.TrackResponse:
     return journey_service.TrackResponse(event_id=receipt.event_id, duplicate=receipt.duplicate)
 
 
 def _parts(text: str) -> Mapping[str, str]:
     return dict(zip(("channel", "content", "timing"), text.split("/"), strict=True))
-
-
-def _packed(message: Any) -> any_pb2.Any:
-    packed = any_pb2.Any()
-    packed.Pack(message)
-    return packed

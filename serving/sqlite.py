@@ -1,4 +1,4 @@
-"""The embedded store: one SQLite file in WAL mode. `training` reads it as it is, through Ibis (`sqlite:///path`)."""
+"""The embedded store: one SQLite file in WAL mode. `training` reads it as it is, through Ibis (`sqlite://path`)."""
 
 import json
 import sqlite3
@@ -31,8 +31,8 @@ class SqliteStore:
     def __init__(self, path: Path, spec: Spec, salt: str) -> None:
         """Opens the store, or makes it with this salt. Columns of new context features and channels are added.
 
-        Raises StoreError when the file cannot be written, is corrupt, is something else, has another owner,
-        or was made with another salt ("" = take the store's).
+        Raises StoreError when the file cannot be written, is corrupt, is something else, has another owner, belongs
+        to another use case (spec name), or was made with another salt ("" = take the store's).
         """
         self._path = path
         self._features = spec.context.features
@@ -41,7 +41,7 @@ class SqliteStore:
         try:
             with self._reported("cannot be opened"):
                 self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            self._prepare(salt)
+            self._prepare(spec, salt)
         except BaseException:
             self.close()
             raise
@@ -104,10 +104,10 @@ class SqliteStore:
             connection.close()
         self._owner.release()
 
-    def _prepare(self, salt: str) -> None:
+    def _prepare(self, spec: Spec, salt: str) -> None:
         with self._reported("cannot be read"):
             self._connection.row_factory = sqlite3.Row
-            check(self._connection, self._path)
+            check(self._connection, self._path, spec.name)
         with self._reported("cannot be written"):
             mode = self._connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
             if mode != "wal":
@@ -115,7 +115,7 @@ class SqliteStore:
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
         with self._transaction() as connection:
-            self._salt = lay_out(connection, self._path, self._features, self._channels, salt)
+            self._salt = lay_out(connection, self._path, spec, salt)
         decision = [*DECISION, *(f.name for f in self._features)]
         self._insert_decision = _insert("decisions", decision)
         self._upsert_customer = _upsert([*CUSTOMER, *(f"consent_{c}" for c in self._channels)])

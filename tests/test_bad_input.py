@@ -204,6 +204,18 @@ def test_training_refuses_a_bad_log_before_it_writes(shop: Path, monkeypatch: py
     assert _listing(shop) == before
 
 
+@pytest.mark.parametrize("verb", [["simulate", "--out", "new"], ["train", "nextbest.toml", "--log", "log"]])
+@pytest.mark.parametrize("seed", ["-1", str(2**32)])
+def test_a_seed_that_is_none_is_refused(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, verb: list[str], seed: str
+) -> None:
+    monkeypatch.chdir(shop)
+    before = _listing(shop)
+    message = _message(CliRunner().invoke(main, [*verb, "--seed", seed]))
+    assert f"'--seed': {seed} is not in the range 0<=x<=4294967295" in message
+    assert _listing(shop) == before
+
+
 @pytest.mark.parametrize("arguments", [["evaluate"], ["promote"], ["export", "shop@champion", "--out", "bundle"]])
 def test_nothing_trained_yet_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
     monkeypatch.chdir(tmp_path)
@@ -296,4 +308,8 @@ def test_a_service_that_is_not_there_is_named() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{free.getsockname()[1]}"
-    assert target in _message(CliRunner().invoke(main, ["track", "c1", "order", "--target", target]))
+    for verb in (["track", "c1", "order"], ["decide", "c1"]):
+        message = _message(CliRunner().invoke(main, [*verb, "--target", target]))
+        assert f"Error: cannot reach a service at {target}" in message
+        assert "is `nextbest serve` running there?" in message
+        assert "UNAVAILABLE" not in message

@@ -1,7 +1,7 @@
 """The candidates of a training: each made, exported, judged as the bundle that would be served, and written down."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,14 +10,16 @@ import numpy as np
 
 from engine.records import HOLD, Floats, Floats32
 from engine.spec import Spec
-from envs.outcomes import OutcomeModel
+from envs.ensemble import EnsembleOutcomeModel
 from training import network as networks
 from training import report
 from training.clone import FitSettings, Fitted
 from training.export import export_bundle
+from training.fit import OutcomeSettings
 from training.greedy import train_greedy
 from training.journeys import Journeys
 from training.network import Shape, TwoTower
+from training.pessimism import pessimism
 from training.ppo import Curve, PpoSettings, train_ppo
 from training.rollout import best_constant, returns
 from training.story import Story
@@ -25,6 +27,9 @@ from training.tracking import BUNDLE, Run, Tracking
 
 CLONE = "behaviour_cloning"
 """Name of the candidate that imitates the log; its probabilities stand in for propensities that the log lacks."""
+
+JUDGES = 3
+"""Members of the second model that says how far the first may be trusted."""
 
 JUDGED = 1000
 """At most so many validation journeys are followed in the environment to judge a candidate."""
@@ -41,11 +46,14 @@ EXPLAINED = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the candidates are trained. All follow `seed`."""
+    """How the candidates are trained. All follow `seed`. pessimism: let the validation customers say how far PPO has to
+    distrust the environment (training/pessimism.py); False keeps what `ppo` says.
+    """
 
     seed: int
     greedy: FitSettings
     ppo: PpoSettings
+    pessimism: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,7 @@ class Ground:
     spec: Spec
     train: Journeys
     valid: Journeys
-    model: OutcomeModel
+    model: EnsembleOutcomeModel
     clone: Fitted
     certificate: Mapping[str, Any] = field(default_factory=dict)
 
@@ -86,10 +94,11 @@ def candidates(ground: Ground, settings: Settings, story: Story) -> Iterator[Mad
     spec, data = ground.spec, (ground.train, ground.valid)
     about = "Imitates the log: where PPO starts, and the stand-in for missing propensities."
     yield Made(CLONE, ground.clone.network, about, loss=ground.clone)
+    careful = _careful(ground, settings, story)
     with story.stage("training PPO in the environment") as progress:
-        learned = train_ppo(spec, ground.model, data, ground.clone.network, settings.ppo, progress)
+        learned = train_ppo(spec, ground.model, data, ground.clone.network, careful, progress)
     about = "MaskablePPO in the learned environment: plans over the whole journey, kept near the log."
-    yield Made("ppo", learned.network, about, asdict(settings.ppo), curve=learned.curve, seconds=story.last)
+    yield Made("ppo", learned.network, about, asdict(careful), curve=learned.curve, seconds=story.last)
     with story.stage("training the one-step baseline") as progress:
         greedy = train_greedy(spec, *data, settings.greedy, progress)
     about = "Takes what earns most until the next decision: what planning over the journey must beat."
@@ -105,6 +114,22 @@ def candidates(ground: Ground, settings: Settings, story: Story) -> Iterator[Mad
     yield Made("hold", networks.hold(ground.attributes, size), "Never contacts anybody.")
     uniform = networks.uniform(Shape(size, spec.attributes.size))
     yield Made("uniform", uniform, "Any eligible action, each with the same chance.")
+
+
+def _careful(ground: Ground, settings: Settings, story: Story) -> PpoSettings:
+    """PPO's settings with the pessimism that the validation customers ask for."""
+    if not settings.pessimism or ground.model.members < 2:
+        return settings.ppo
+    with story.stage("asking other customers how far to trust it") as progress:
+        outcomes = OutcomeSettings(members=JUDGES, seed=settings.seed)
+        found = pessimism(ground.spec, ground.model, (ground.train, ground.valid), outcomes, progress)
+    _, promised, worth = found.tried[0]
+    unit = f"{ground.spec.currency} a decision"
+    story.say(
+        f"the actions it likes best promise {report.figure(promised)} {unit}, a model of other customers says "
+        f"{report.figure(worth)}; doubt taken from each reward: {found.strength:g} standard deviations of the ensemble"
+    )
+    return replace(settings.ppo, pessimism=found.strength)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ measured at 2.4 s a graph and warns on its own account; this takes milliseconds.
 parity check on random input is what makes either way trustworthy.
 """
 
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -167,11 +168,12 @@ def run(model: str, out: Path, store: Path = Path("mlruns")) -> None:
         bundle.attributes,
         bundle.card,
     )
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)
     console.print(f"[bold]{model}[/] is version {version}, policy {copy.version} (run {run_id})")
     if copy.caution:
         console.print(f"[red]{copy.caution}[/]", highlight=False)
-    console.print(f"bundle: {out}\nnext:   nextbest serve {out}")
+    serve = ["nextbest", "serve", str(out), "--store", str(out.parent / f"{bundle.spec.name}.db")]
+    console.print(f"bundle: {out}\nnext:   {shlex.join(serve)}", markup=False)
 
 
 def _array(name: str, shape: list[str | int], kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:

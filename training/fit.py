@@ -16,8 +16,9 @@ from engine.errors import TrainingError
 from engine.records import Bools, Floats, Floats32, Ints
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
-from envs.laws import Layout
+from envs.laws import Evolution, Layout, Stream
 from envs.networks import Inputs, Networks
+from envs.outcomes import Turn
 from training.evidence import context_evidence_of, evidence_of, evolutions_of, streams_of, turns
 from training.journeys import Journeys
 from training.likelihood import Loss, context_bias, context_loss, outcome_loss, outcome_start, polished
@@ -33,10 +34,10 @@ class OutcomeSettings:
     """How the outcome model is fitted.
 
     members: networks in the ensemble. hidden: units in each of two hidden layers. A training takes `epochs` passes
-    over the decisions, or more up to `least_steps` steps, but no more than `most_steps`: a large log has told what
-    networks of this size can hold before it is through. It is judged after each pass, and at least `checks` times,
-    on `judged` validation decisions at most; a member stops after `patience` checks without a better likelihood.
-    device: as in torch; None = a GPU if there is one.
+    over the decisions, more for a small log until there are `least_steps` steps, less for a large one after
+    `most_steps`. It is judged after each pass, and at least `checks` times, on `judged` validation decisions at most;
+    a member stops after `patience` checks without a better likelihood. device: as in torch; None = a GPU if there is
+    one, else the CPU.
     """
 
     members: int = 5
@@ -53,6 +54,10 @@ class OutcomeSettings:
     seed: int = 0
     device: str | None = None
 
+    def place(self) -> torch.device:
+        """Where the ensemble is trained."""
+        return torch.device(self.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
 
 def fit_outcome_model(
     spec: Spec,
@@ -63,46 +68,55 @@ def fit_outcome_model(
 ) -> EnsembleOutcomeModel:
     """What the customers of `train` do, stopped early on those of `valid` (on `train` itself where that is empty).
 
-    The same log and seed give the same model. Raises TrainingError for a log without decisions or without events.
+    On a CPU the same log and seed give the same model. Raises TrainingError for a log without decisions or without
+    events.
     """
     settings = settings or OutcomeSettings()
     if not len(train) or not len(train.events):
         what = "decisions" if not len(train) else "events after the decisions"
         raise TrainingError(f"training customers: found no {what}, expected some to learn what customers do")
     judge = valid if len(valid) else train
-    turn, judge_turn = turns(spec, train), turns(spec, judge)
-    streams, inputs = streams_of(spec, train, turn), inputs_of(spec, train)
-    evidence = evidence_of(spec, train, turn, inputs, streams)
-    judged = evidence_of(spec, judge, judge_turn, inputs, streams)
-    evolutions = evolutions_of(spec, train)
-    paid = (spec.reward.each != 0) | (spec.reward.per_value != 0)
+    turn = turns(spec, train)
+    streams, inputs, evolutions = streams_of(spec, train, turn), inputs_of(spec, train), evolutions_of(spec, train)
+    logs = [(train, turn), (judge, turns(spec, judge))]
     told = _Told(progress, 2 if evolutions else 1)
-    device = torch.device(settings.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    outcome = _train(
-        [
-            _Sample.of(e.inputs, e.told, outcome_loss(e, streams, paid, device), e.customer, device)
-            for e in (evidence, judged)
-        ],
-        (*outcome_start(evidence, streams, spec.attributes.size), Layout.of(streams).may_depend(spec.attributes.size)),
-        settings,
-        told,
-    )
-    outcome = with_means(polished(outcome, evidence, streams), evidence, streams)
-    context = None
-    if evolutions:
-        known = context_evidence_of(train, len(spec.kinds), evidence.inputs, evolutions)
-        asked = context_evidence_of(judge, len(spec.kinds), judged.inputs, evolutions)
-        asked = asked if len(asked.inputs) else known
-        context = _train(
-            [
-                _Sample.of(e.inputs, e.inputs[:, :0], context_loss(e, evolutions, device), e.customer, device)
-                for e in (known, asked)
-            ],
-            (context_bias(known, evolutions), np.zeros((0, 1)), np.zeros((0, 1), bool)),
-            settings,
-            told,
-        )
+    outcome = _outcome_networks(spec, logs, (inputs, streams), settings, told)
+    context = _context_networks(spec, logs, (inputs, evolutions), settings, told) if evolutions else None
     return EnsembleOutcomeModel(spec, streams, evolutions, inputs, outcome, context)
+
+
+Logs = list[tuple[Journeys, Turn]]
+"""The journeys to learn from and those to judge by, with their turns."""
+
+
+def _outcome_networks(
+    spec: Spec, logs: Logs, known: tuple[Inputs, list[Stream]], settings: OutcomeSettings, told: "_Told"
+) -> Networks:
+    """What the networks say of the events after a decision. Their evidence, the largest table there is, ends here."""
+    inputs, streams = known
+    paid, device = (spec.reward.each != 0) | (spec.reward.per_value != 0), settings.place()
+    evidence = [evidence_of(spec, journeys, turn, inputs, streams) for journeys, turn in logs]
+    samples = [
+        _Sample.of(e.inputs, e.told, outcome_loss(e, streams, paid, device), e.customer, device) for e in evidence
+    ]
+    bias, links = outcome_start(evidence[0], streams, spec.attributes.size)
+    allowed = Layout.of(streams).may_depend(spec.attributes.size)
+    networks = polished(_train(samples, (bias, links, allowed), settings, told), evidence[0], streams)
+    return with_means(networks, evidence[0], streams)
+
+
+def _context_networks(
+    spec: Spec, logs: Logs, known: tuple[Inputs, list[Evolution]], settings: OutcomeSettings, told: "_Told"
+) -> Networks:
+    """What the networks say of the next context."""
+    (inputs, evolutions), device = known, settings.place()
+    found = [context_evidence_of(j, len(spec.kinds), inputs.of(turn), evolutions) for j, turn in logs]
+    evidence = [e for e in found if len(e.inputs)]  # journeys of one decision have no next context
+    samples = [
+        _Sample.of(e.inputs, e.inputs[:, :0], context_loss(e, evolutions, device), e.customer, device) for e in evidence
+    ]
+    start = context_bias(evidence[0], evolutions), np.zeros((0, 1)), np.zeros((0, 1), bool)
+    return _train([samples[0], samples[-1]], start, settings, told)
 
 
 def inputs_of(spec: Spec, journeys: Journeys) -> Inputs:

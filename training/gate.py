@@ -3,12 +3,14 @@
 When no candidate passes, the champion is the behaviour clone: it imitates the log, with known probabilities.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from engine.bundle import Bundle
+from engine.declarations import NAME, NAME_LENGTH
 from engine.errors import TrainingError, nearest
 from training import report as drawing
 from training.candidates import CLONE
@@ -109,8 +111,10 @@ def run(
     under the alias `champion`; returns the version.
 
     `force` promotes that candidate whatever the gate says, and the version says so for good. Raises StoreError, and
-    TrainingError when the run was not evaluated, its bundles were changed since, or `force` is not one of them.
+    TrainingError when the run was not evaluated, its bundles were changed since, `force` is not one of them, or
+    `model` is not such a name as a spec may have.
     """
+    _check_name(model)
     console, tracking = Console(), Tracking(store)
     parent = run_id or tracking.latest()
     report = read(tracking, parent)
@@ -138,6 +142,13 @@ def run(
         console.print(f"[red]{bundle.caution}[/]", highlight=False)
     console.print(f"next: [bold]nextbest export {name}@champion --out FOLDER[/]", highlight=False)
     return version
+
+
+def _check_name(model: str | None) -> None:
+    """`export` names a model as NAME@ALIAS or NAME/VERSION, so names have the form of those in a spec."""
+    if model is not None and (len(model) > NAME_LENGTH or not re.fullmatch(NAME, model)):
+        expected = "letters, digits, _ . and -, beginning with a letter or digit"
+        raise TrainingError(f"--model: found {model!r}, expected at most {NAME_LENGTH} characters: {expected}")
 
 
 def read(tracking: Tracking, parent: str) -> Report:

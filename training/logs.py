@@ -52,6 +52,8 @@ def _read(spec: Spec, place: Source) -> Log:
         raise place.missing("events")
     customers = place.read("customers", (*CUSTOMER_COLUMNS, *consents, *features))
     notes: list[Finding] = []
+    if customers is not None:
+        _no_strange_consents(spec, place, customers)
     people = None if customers is None else _customers(spec, customers, notes)
     decided = _decisions(spec, decisions, people, notes)
     happened = read_events(spec, events, decided, notes)
@@ -209,18 +211,25 @@ def _check_features(
                 raise sheet.error("customer_id", stranger, f"a customer with a {feature.name} in customers")
 
 
+def _no_strange_consents(spec: Spec, place: Source, customers: RawTable) -> None:
+    """Consents to a channel that is not declared. A column of nothing passes: the service makes one for each channel,
+    and it stays when the spec drops a channel.
+    """
+    channels = [c.name for c in spec.catalogue.channels]
+    named = {name: name.removeprefix("consent_") for name in customers.names}
+    strange = {name: channel for name, channel in named.items() if channel != name and channel not in channels}
+    found = place.read("customers", strange) if strange else None
+    for name, channel in strange.items():
+        if found is not None and found.table[name].null_count < len(found.table):
+            message = f"found consents, but no channel {channel!r} is declared{nearest(channel, channels)}"
+            raise LogError(f"{customers.where}: column {name}: {message}; a log needs all that it names declared")
+
+
 def _customers(spec: Spec, raw: RawTable, notes: list[Finding]) -> pa.Table:
     sheet = Sheet(raw)
     columns = {"customer_id": sheet.text("customer_id", required=True), "time_zone": _zone_names(sheet)}
-    channels = [c.name for c in spec.catalogue.channels]
-    for channel in channels:
-        columns[f"consent_{channel}"] = sheet.flag(f"consent_{channel}")
-    for name in sheet.names:
-        channel = name.removeprefix("consent_")
-        if channel != name and channel not in channels:
-            raise LogError(
-                f"{sheet.where}: column {name}: no channel {channel!r} is declared{nearest(channel, channels)}"
-            )
+    for channel in spec.catalogue.channels:
+        columns[f"consent_{channel.name}"] = sheet.flag(f"consent_{channel.name}")
     for feature in spec.context.features:
         if sheet.has(feature.name):
             columns[feature.name] = _feature(sheet, feature, notes)

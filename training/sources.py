@@ -8,12 +8,13 @@ import csv
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from engine.errors import LogError
+from engine.errors import LogError, nearest
 
 SUFFIXES = ("parquet", "csv", "jsonl")
 LIST_COLUMNS = ("eligible",)
@@ -40,12 +41,10 @@ class Source:
         self._is_url = "://" in str(place)
         self.name = _without_password(str(place))
         self._folder = Path(place)
-        if self._is_url:
-            _check_database_file(str(place), self.name)
-        elif not self._folder.is_dir():
-            expected = "expected a folder with decisions and events, or a database URL such as sqlite:///log.db"
+        if not self._is_url and not self._folder.is_dir():
+            expected = "expected a folder with decisions and events, or a database URL such as sqlite://log.db"
             raise LogError(f"{self.name}: found no such folder; {expected}")
-        self._connection = _connect(str(place) if self._is_url else "duckdb://", self.name)
+        self._connection = _connect(_found(str(place), self.name) if self._is_url else "duckdb://", self.name)
 
     def close(self) -> None:
         self._connection.disconnect()
@@ -56,9 +55,8 @@ class Source:
         """
         if self._is_url:
             where = f"{self.name}: table {name}"
-            if name not in _attempt(self.name, self._connection.list_tables):
-                return None
-            return self._fetch(where, lambda: self._connection.table(name), wanted)
+            table = _attempt(where, lambda: self._table(name))
+            return None if table is None else self._fetch(where, lambda: table, wanted)
         found = [p for s in SUFFIXES if (p := self._folder / f"{name}.{s}").exists()]
         if len(found) > 1:
             raise LogError(f"{self.name}: found {' and '.join(p.name for p in found)}, expected one of them")
@@ -86,6 +84,15 @@ class Source:
             return RawTable(where, table.select(picked).to_pyarrow() if picked else pa.table({}), names)
 
         return _attempt(where, fetch)
+
+    def _table(self, name: str) -> Any:
+        """A database's table, None where there is none. Not by listing the tables: Ibis 12 cannot with DuckDB 2."""
+        from ibis.common.exceptions import TableNotFound
+
+        try:
+            return self._connection.table(name)
+        except TableNotFound:
+            return None
 
     def _csv(self, path: Path) -> Any:
         """Every column as text; the delimiter is the one that the header line uses most."""
@@ -120,18 +127,38 @@ def _parts(path: Path, suffix: str) -> str:
 def _connect(url: str, name: str) -> Any:
     import ibis
 
-    connection = _attempt(name, lambda: ibis.connect(url))
+    backend = url.partition("://")[0].replace("postgresql", "postgres")
+    known = sorted(entry.name for entry in entry_points(group="ibis.backends"))
+    if backend not in (*known, "file"):
+        raise LogError(f"{name}: found no database of the kind {backend!r}{nearest(backend, known)}")
+    try:
+        connection = _attempt(name, lambda: ibis.connect(url))
+    except LogError as error:
+        if isinstance(error.__cause__, ImportError):
+            remedy = f"pip install 'ibis-framework[{backend}]'"  # its extras are called like its backends
+            raise LogError(f"{name}: reading {backend} needs packages that are not installed: {remedy}") from error
+        raise
     if connection.name == "duckdb":
         connection.raw_sql("SET TimeZone = 'UTC'")  # the session's zone must never colour an instant
     return connection
 
 
-def _check_database_file(url: str, name: str) -> None:
-    """A file database that does not exist would be created by connecting to it."""
+def _found(url: str, name: str) -> str:
+    """The URL as Ibis reads it: of a file database two slashes and a path, a third slash begins an absolute one.
+
+    SQLAlchemy writes a relative path after three slashes; so is the URL meant where only such a file exists. Raises
+    LogError where none does: connecting would make it.
+    """
     scheme, _, rest = url.partition("://")
-    path = Path(rest.partition("?")[0])
-    if scheme in ("sqlite", "duckdb") and not path.is_file():
-        raise LogError(f"{name}: found no file {path}, expected a database with tables decisions and events")
+    if scheme not in ("sqlite", "duckdb"):
+        return url
+    path, mark, query = rest.partition("?")
+    candidates = [Path(path)] + ([Path(path.lstrip("/"))] if path.startswith("/") else [])
+    for candidate in candidates:
+        if candidate.is_file():
+            return f"{scheme}://{candidate.absolute()}{mark}{query}"
+    places = " and no ".join(str(c) for c in candidates)
+    raise LogError(f"{name}: found no file {places}, expected a database with tables decisions and events")
 
 
 def _attempt(where: str, read: Callable[[], T]) -> T:

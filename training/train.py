@@ -85,6 +85,18 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
+class Wishes:
+    """What whoever starts a training may choose. steps: decisions that PPO sees, None = by the log's size.
+    allow_uncertified: go on when the environment fails its certificate. pessimism: see `candidates.Settings`.
+    """
+
+    seed: int = 0
+    steps: int | None = None
+    allow_uncertified: bool = False
+    pessimism: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How a training is done; all that is random follows one seed."""
 
@@ -94,14 +106,16 @@ class Plan:
     allow_uncertified: bool = False
 
     @staticmethod
-    def of(seed: int, decisions: int, steps: int | None = None, allow_uncertified: bool = False) -> "Plan":
+    def of(wishes: Wishes, decisions: int) -> "Plan":
         """For a log with this many training decisions. PPO sees ten times as many, within limits, unless told."""
-        steps = steps or int(np.clip(10 * decisions, 20_000, PpoSettings().steps))
+        seed, steps = wishes.seed, wishes.steps or int(np.clip(10 * decisions, 20_000, PpoSettings().steps))
         return Plan(
             clone=FitSettings(seed=seed),
             outcomes=OutcomeSettings(seed=seed),
-            candidates=Settings(seed, FitSettings(seed=seed, epochs=8), PpoSettings(seed=seed, steps=steps)),
-            allow_uncertified=allow_uncertified,
+            candidates=Settings(
+                seed, FitSettings(seed=seed, epochs=8), PpoSettings(seed=seed, steps=steps), wishes.pessimism
+            ),
+            allow_uncertified=wishes.allow_uncertified,
         )
 
 
@@ -109,9 +123,7 @@ def run(
     spec: Path,
     log: str,
     experiment: str | None = None,
-    seed: int = 0,
-    steps: int | None = None,
-    allow_uncertified: bool = False,
+    wishes: Wishes = Wishes(),
 ) -> str:
     """The `train` verb; returns the parent's run id. Writes below `mlruns/` in the current folder.
 
@@ -120,13 +132,13 @@ def run(
     torch.set_num_threads(1)  # networks this small gain nothing from more, and lose much when other work runs
     story = Story(Console())
     declared = Spec.read(spec)
-    data = read(declared, log, seed, story)
-    plan = Plan.of(seed, len(data.train), steps, allow_uncertified)
+    data = read(declared, log, wishes.seed, story)
+    plan = Plan.of(wishes, len(data.train))
     tracking, experiment = Tracking(), experiment or declared.name
     with tracking.run(f"training {datetime.now(UTC):%Y-%m-%d %H:%M:%S}", experiment) as parent:
         source = str(Path(log).resolve()) if Path(log).exists() else log
         _describe(parent, declared, data, {"log": source, "spec": str(spec.resolve())})
-        parent.params({"seed": seed, "ppo_steps": plan.candidates.ppo.steps})
+        parent.params({"seed": wishes.seed, "ppo_steps": plan.candidates.ppo.steps})
         train(declared, data, plan, story, (tracking, parent, experiment))
     story.say(f"run {parent.id} in {tracking.folder}")
     story.say("next: [bold]nextbest evaluate[/] estimates the candidates on held-out customers, ", end="")

@@ -190,6 +190,12 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         Spec.read(tmp_path / "latin.toml")
 
 
+def test_a_byte_order_mark_is_no_part_of_the_spec(tmp_path: Path) -> None:
+    (tmp_path / "nextbest.toml").write_bytes(b"\xef\xbb\xbf" + TEXT.encode())
+    found = Spec.read(tmp_path / "nextbest.toml")
+    assert (found.text, found.digest) == (SPEC.text, SPEC.digest)
+
+
 def test_a_good_spec_comes_back_whole(tmp_path: Path) -> None:
     (tmp_path / "nextbest.toml").write_text(TEXT)
     spec = Spec.read(tmp_path / "nextbest.toml")

@@ -44,6 +44,26 @@ def test_a_context_that_is_none(server: Server, context: str, message: str) -> N
         decide(server.target, "anna", context)
 
 
+def test_track_says_that_a_value_is_missing(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """A purchase of unknown size is an event; that its size was forgotten must not go unseen."""
+    track(server.target, "anna", "order", event_id="e1")
+    note = "events of kind 'order' have a value; this one came without, and counts as 0"
+    assert capsys.readouterr().out == f"event e1 is in the log; {note}\n"
+    track(server.target, "anna", "order", event_id="e1")
+    assert capsys.readouterr().out == "event e1 was known already; nothing changed\n"
+    for kind, value in (("order", 0.0), ("click", None)):
+        track(server.target, "anna", kind, event_id=kind, value=value)
+        assert capsys.readouterr().out == f"event {kind} is in the log\n"
+
+
+@pytest.mark.parametrize("target", ["", "localhost", ":50051", "localhost:grpc"])
+def test_a_target_that_is_none(target: str) -> None:
+    with pytest.raises(RequestError, match=r"target: found .*, expected host:port such as"):
+        track(target, "anna", "order")
+    with pytest.raises(RequestError, match=r"target: found .*, expected host:port such as"):
+        decide(target, "anna")
+
+
 def test_other_mistakes(server: Server) -> None:
     with pytest.raises(RequestError, match=r"properties\.till: found 7"):
         track(server.target, "anna", "order", properties='{"till": 7}')

@@ -13,6 +13,7 @@ from engine.records import Bools, Floats32, Request
 from serving.calls import Answer, DecideCall, FindCall, NotFoundError, TakenError, TrackCall
 from serving.handler import Handler
 from serving.sqlite import SqliteStore
+from serving.store import Customer
 from tests.serving.conftest import NOON, Clock, Open, ask, tell
 
 
@@ -265,3 +266,21 @@ def test_what_cannot_be_written_has_not_happened(company: Open, monkeypatch: pyt
     answers = here.decide(*(ask(f"r{i}", "anna") for i in range(1, 30)))
     before = not here.store.requested(["r0"])["r0"].action.is_hold
     assert len([a for a in answers if not a.decision.action.is_hold]) + before == 3, "nothing was reserved in memory"
+
+
+# ibis reads SQLite through what pandas 3.1 has deprecated.
+@pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
+def test_every_customer_who_decides_is_in_the_customers_table(company: Open, tmp_path: Path, bundle: Bundle) -> None:
+    from training.logs import quality, read_log
+
+    here = company()
+    here.track(tell("click", "stranger"))
+    here.decide(ask("r1", "anna"), ask("r2", "anna", time_zone="Asia/Tokyo"), ask("r3", "ben"), ask("r4", "ben"))
+    here.decide(ask("r5", "anna"), ask("r6", "carl", time_zone="UTC"))
+    assert here.store.customers(["anna", "ben", "carl", "stranger"]) == {
+        "anna": Customer("anna", "Asia/Tokyo"),
+        "ben": Customer("ben"),
+        "carl": Customer("carl"),
+    }
+    report = quality(bundle.spec, read_log(bundle.spec, f"sqlite:///{tmp_path / 'store.db'}"))
+    assert not [f for f in report.findings if f.check == "customers" and "customers table" in f.message]

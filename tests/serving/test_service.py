@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_status import rpc_status
 
 from engine.bundle import Bundle
-from engine.errors import RequestError, ServiceError
+from engine.errors import RequestError, ServiceError, StoreError
 from engine.records import Event, Request, Value
 from serving.calls import LateError, NotFoundError, OverloadedError, TakenError
 from serving.client import Client
@@ -170,6 +170,18 @@ def test_bad_events_say_which_fields(channel: grpc.Channel) -> None:
         assert (code, list(found)) == (grpc.StatusCode.INVALID_ARGUMENT, [f"event.{field}"])
 
 
+def test_a_batch_notes_values_that_are_missing(channel: grpc.Channel) -> None:
+    journeys = JourneyServiceStub(channel)  # type: ignore[no-untyped-call]
+    orders = [event_pb2.Event(customer_id="c", kind="order", event_id=f"e{i}") for i in range(3)]
+    orders[1].value = 9.5
+    message = journey_service.TrackBatchRequest(events=orders)
+    response, call = journeys.TrackBatch.with_call(message, timeout=10)
+    assert len(response.responses) == 3
+    assert dict(call.trailing_metadata())["nextbest-note"].endswith("counts as 0 (one of 2 such events)")
+    _, again = journeys.TrackBatch.with_call(message, timeout=10)
+    assert "nextbest-note" not in dict(again.trailing_metadata())
+
+
 def test_other_errors(client: Client, channel: grpc.Channel) -> None:
     client.decide(request("r", "anna"))
     with pytest.raises(TakenError, match="'r' was used before, for another customer"):
@@ -221,13 +233,26 @@ def test_many_answers_on_their_way(client: Client) -> None:
 
 
 def test_a_deadline_that_has_passed(server: Server) -> None:
-    with Client(server.target, timeout=1e-6) as hurried, pytest.raises(LateError):
+    with Client(server.target, timeout=1e-6) as hurried, pytest.raises(LateError, match="ask again with the same ids"):
         hurried.decide(request("r", "anna"))
 
 
 def test_a_service_that_is_not_there() -> None:
-    with Client("127.0.0.1:9") as client, pytest.raises(ServiceError, match="UNAVAILABLE"):
+    for target, reason in (("127.0.0.1:9", "Connection refused"), ("no.such.host.invalid:1", ".+")):
+        message = rf"cannot reach a service at {target} \({reason}\); is `nextbest serve` running there\?$"
+        with Client(target) as client, pytest.raises(ServiceError, match=message):
+            client.decide(request("r", "anna"))
+
+
+def test_a_store_that_fails_is_not_taken_for_a_service_that_is_not_there(bundle: Bundle) -> None:
+    def failing(call: object, remaining: float | None) -> Any:
+        raise StoreError("s.db: the store cannot be written: disk full")
+
+    transport = Transport("127.0.0.1", 0)
+    transport.start(failing)
+    with Client(f"127.0.0.1:{transport.port}") as client, pytest.raises(ServiceError, match="disk full"):
         client.decide(request("r", "anna"))
+    transport.stop(0.0)
 
 
 def test_too_many_calls_are_shed(bundle: Bundle) -> None:

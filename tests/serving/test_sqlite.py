@@ -162,6 +162,37 @@ def test_the_salt_is_kept(tmp_path: Path, bundle: Bundle) -> None:
     assert len(salts) == 2
 
 
+def test_a_store_belongs_to_one_use_case(tmp_path: Path, bundle: Bundle) -> None:
+    """As named in its spec; another spec of that name may use it, a spec of another name leaves it untouched."""
+    path = tmp_path / "s.db"
+    filled(path, bundle.spec).close()
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"s\.db: found the store of 'tiny', expected one of 'other'.*another file"):
+        SqliteStore(path, Spec.parse(SPEC.replace('name = "tiny"', 'name = "other"')), "")
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["s.db"]
+    SqliteStore(path, Spec.parse(SPEC + "\n[reward.events.click]\neach = 0.1\n"), "").close()
+
+
+def test_an_older_store_is_of_the_use_case_that_opens_it_first(tmp_path: Path, bundle: Bundle) -> None:
+    path = tmp_path / "s.db"
+    filled(path, bundle.spec).close()
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("DELETE FROM meta WHERE key = 'use_case'")
+        connection.execute("UPDATE decisions SET customer_id = 'c7' WHERE decision_id = 'd2'")
+    connection.close()
+    first = Spec.parse(SPEC.replace('name = "tiny"', 'name = "first"'))
+    store = SqliteStore(path, first, "")
+    # It kept only customers who had a time zone.
+    assert store.customers(["c1", "c2", "c7"]).keys() == {"c1", "c7"}
+    assert store.customers(["c1"])["c1"].time_zone == "Europe/Berlin"
+    store.close()
+    with pytest.raises(StoreError, match="the store of 'first', expected one of 'tiny'"):
+        SqliteStore(path, bundle.spec, "")
+    SqliteStore(path, first, "").close()
+
+
 def test_a_store_has_one_owner(tmp_path: Path, bundle: Bundle) -> None:
     store = SqliteStore(tmp_path / "s.db", bundle.spec, "")
     with pytest.raises(StoreError, match="in use by another process"):

@@ -188,3 +188,10 @@ def test_promote_needs_an_evaluation_of_these_very_bundles(store: Tracking, tmp_
         run.text(EVALUATION, report(evaluation(CLONE, 0.0, version="another")).to_json())
     with pytest.raises(TrainingError, match="but another was evaluated"):
         gate.run(parent, store=store.folder)
+
+
+@pytest.mark.parametrize("name", ["bad name/x", "a:b", "it's", "", "x" * 101, "two@champion", "line\n"])
+def test_promote_refuses_a_bad_name_before_any_work(tmp_path: Path, name: str) -> None:
+    with pytest.raises(TrainingError, match=r"--model: found .*, expected at most 100 characters: letters, digits"):
+        gate.run(model=name, store=tmp_path / "mlruns")
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import socket
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from engine.clock import parse_instant
 from engine.decider import Decider
 from engine.errors import NextBestError, ServiceError, StoreError, TrainingError
 from engine.records import Request, Value
+from nextbest import main
 from tests.training.small_log import SPEC
 from training import export, tracking, views
 from training.network import Shape, TwoTower
@@ -148,11 +150,18 @@ def test_the_export_verb_fetches_a_registered_bundle(
     with store.run("parent", "shop") as parent:
         store.register(child(store, parent, "ppo", tmp_path), "other", "")
     monkeypatch.chdir(store.folder.parent)
-    export.run("other@champion", tmp_path / "out")
-    assert Bundle.load(tmp_path / "out").version == Bundle.load(tmp_path / "ppo").version
-    assert "version 1" in capsys.readouterr().out
+    out = tmp_path / "a folder [new]"
+    export.run("other@champion", out)
+    assert Bundle.load(out).version == Bundle.load(tmp_path / "ppo").version
+    shown = capsys.readouterr().out
+    assert "version 1" in shown
+    # What it says to do next is a command with all that it needs, as it would be typed.
+    door, verb, *arguments = shlex.split(shown.splitlines()[-1].removeprefix("next:"))
+    told = main.commands[verb].make_context(verb, arguments).params
+    assert (door, verb) == ("nextbest", "serve")
+    assert (told["bundle"], told["store"]) == (out, tmp_path / f"{SPEC.name}.db")
     with pytest.raises(NextBestError, match="not empty"):
-        export.run("other", tmp_path / "out")
+        export.run("other", out)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

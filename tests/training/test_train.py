@@ -164,7 +164,7 @@ def test_the_verb_makes_candidates_and_registers_nothing(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nextbest.toml").write_text(SPEC.text)
     monkeypatch.setattr("training.train.certificate", failing)
-    run_id = train.run(tmp_path / "nextbest.toml", str(folder), steps=2048, allow_uncertified=True)
+    run_id = train.run(tmp_path / "nextbest.toml", str(folder), wishes=train.Wishes(steps=2048, allow_uncertified=True))
     tracking = Tracking(tmp_path / "mlruns")
     assert tracking.latest() == run_id
     found = {c.name: Bundle.load(c.bundle) for c in tracking.candidates(run_id)}
@@ -190,7 +190,7 @@ def test_a_log_with_an_error_in_it_stops_before_anything_is_written(
     (tmp_path / "nextbest.toml").write_text(SPEC.text)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LogError):
-        train.run(tmp_path / "nextbest.toml", str(source), steps=2048)
+        train.run(tmp_path / "nextbest.toml", str(source), wishes=train.Wishes(steps=2048))
     assert not (tmp_path / "mlruns").exists()
 
 
@@ -202,7 +202,7 @@ def test_a_failed_certificate_refuses_unless_allowed(
 
     monkeypatch.setattr("training.train.certificate", failing)
     with pytest.raises(TrainingError, match="failed its certificate"):
-        train.run(tmp_path / "nextbest.toml", str(folder), steps=2048)
+        train.run(tmp_path / "nextbest.toml", str(folder), wishes=train.Wishes(steps=2048))
     assert Tracking(tmp_path / "mlruns").client.search_runs(["1"])[0].info.status == "FAILED"
 
 
