@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -57,13 +58,17 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What candidates are made from: the spec, training and validation journeys, the environment, the clone."""
+    """What candidates are made from: the spec, training and validation journeys, the environment, the clone.
+
+    certificate: what their cards say of the environment (`Certificate.card`).
+    """
 
     spec: Spec
     train: Journeys
     valid: Journeys
     model: EnsembleOutcomeModel
     clone: Fitted
+    certificate: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def attributes(self) -> Floats32:
@@ -149,6 +154,7 @@ def record(ground: Ground, made: Made, tracking: Tracking, parent: Run, experime
             "spec": ground.spec.name,
             "run": child.id,
             "parameters": {key: str(value) for key, value in made.params.items()},
+            "certificate": dict(ground.certificate),
         }
         bundle = export_bundle(made.network, ground.spec, card, Path(folder) / BUNDLE)
         replay = ground.valid.replay().take(np.arange(min(JUDGED, len(ground.valid.customer_ids))))
@@ -162,8 +168,8 @@ def record(ground: Ground, made: Made, tracking: Tracking, parent: Run, experime
             "distance_from_log": _divergence(ground, chances),
         }
         child.params(made.params)
-        child.tags({"policy": bundle.version})
-        child.describe(f"**{made.name}**: {made.about}")
+        child.tags({"policy": bundle.version, "certificate": "failed" if bundle.caution else "passed"})
+        child.describe(f"**{made.name}**: {made.about}" + (f" **{bundle.caution}**" if bundle.caution else ""))
         more = {"onnx_parity": float(bundle.card["parity"]), "train_seconds": made.seconds}
         child.metrics(numbers | more, EXPLAINED)
         child.files(bundle.path, BUNDLE)

@@ -118,6 +118,7 @@ def run(
         setting = _elsewhere(named, log, truth, next(iter(named)))
         report = evaluate({name: b.policy for name, b in named.items()}, setting, story=story)
         summary.show(report, story.console)
+        summary.caution(named.values(), story.console)
         return report
     trained = Trained.of(Tracking(store), run_id)
     story.say(f"{trained.spec.name}: {trained.title}, run {trained.run}")
@@ -128,6 +129,7 @@ def run(
         setting = _elsewhere(trained.bundles, log, truth, CLONE)
     report = evaluate({name: b.policy for name, b in trained.bundles.items()}, setting, trained.seed, story)
     summary.show(report, story.console)
+    summary.caution(trained.bundles.values(), story.console)
     if log is None:
         summary.keep(report, trained)
         story.say(f"kept in run {trained.run}; next: [bold]nextbest promote[/]")

@@ -170,6 +170,8 @@ def run(model: str, out: Path, store: Path = Path("mlruns")) -> None:
     )
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"[bold]{model}[/] is version {version}, policy {copy.version} (run {run_id})")
+    if copy.caution:
+        console.print(f"[red]{copy.caution}[/]", highlight=False)
     serve = ["nextbest", "serve", str(out), "--store", str(out.parent / f"{bundle.spec.name}.db")]
     console.print(f"bundle: {out}\nnext:   {shlex.join(serve)}", markup=False)
 

@@ -22,6 +22,7 @@ from envs.outcomes import Turn
 from training.evidence import context_evidence_of, evidence_of, evolutions_of, streams_of, turns
 from training.journeys import Journeys
 from training.likelihood import Loss, context_bias, context_loss, outcome_loss, outcome_start, polished
+from training.means import with_means
 from training.network import moments
 
 Progress = Callable[[int, int], None]
@@ -100,7 +101,8 @@ def _outcome_networks(
     ]
     bias, links = outcome_start(evidence[0], streams, spec.attributes.size)
     allowed = Layout.of(streams).may_depend(spec.attributes.size)
-    return polished(_train(samples, (bias, links, allowed), settings, told), evidence[0], streams)
+    networks = polished(_train(samples, (bias, links, allowed), settings, told), evidence[0], streams)
+    return with_means(networks, evidence[0], streams)
 
 
 def _context_networks(

@@ -1,9 +1,10 @@
 """How an evaluation is told: a table for the terminal, metrics, a plot and a page for MLflow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
+from engine.bundle import Bundle
 from training import report as drawing
 from training.evaluation import EVALUATION, Evaluation, Report
 from training.intervals import Estimate
@@ -55,6 +56,12 @@ def show(report: Report, console: Console) -> None:
     console.print(drawing.candidates_table(rows, columns, title))
     for note in _notes(report):
         console.print(f"[dim]{note}[/]", highlight=False)
+
+
+def caution(bundles: Iterable[Bundle], console: Console) -> None:
+    """Print what the cards of the bundles say against the environment that they were trained in, once each."""
+    for text in dict.fromkeys(b.caution for b in bundles if b.caution):
+        console.print(f"[red]{text}[/]", highlight=False)
 
 
 def keep(report: Report, trained: Trained) -> None:

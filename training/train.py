@@ -19,16 +19,20 @@ from rich.console import Console
 from engine.errors import LogError, TrainingError
 from engine.spec import Spec
 from training import report
+from training.calibration import Calibration
 from training.candidates import COLUMNS, Ground, Settings, candidates, logged_shares, record
-from training.certificate import Calibration, Certificate, certificate
+from training.certificate import Certificate, certificate
+from training.certificate_page import page, show
 from training.clone import FitSettings, clone_behaviour
+from training.comparisons import Pace
 from training.fit import OutcomeSettings, fit_outcome_model
 from training.journeys import Journeys
 from training.logs import quality, read_log
+from training.network import NetworkPolicy
 from training.ppo import PpoSettings
 from training.quality import QualityReport, tell
 from training.story import Story
-from training.tracking import Run, Tracking
+from training.tracking import TABLE, Run, Tracking
 from training.trained import OUTCOME_MODEL
 from training.views import keep_view
 
@@ -38,6 +42,7 @@ EXPLAINED = {
     "customers": "customers in the log",
     "clone_loss": "cross-entropy of the logged actions under the behaviour clone, validation customers, nats",
     "checks_failed": "checks of the environment's certificate that failed on held-out customers",
+    "two_sample_auc": "how well a classifier tells made-up journeys from held-out ones; 0.5 = a guess",
 }
 
 
@@ -184,10 +189,11 @@ def train(spec: Spec, data: Data, plan: Plan, story: Story, records: tuple[Track
         file = Path(folder) / Path(OUTCOME_MODEL).name
         model.save(file)
         parent.files(file, str(Path(OUTCOME_MODEL).parent))
-    with story.stage("checking the environment on held-out customers"):
-        found = certificate(spec, model, data.test, plan.candidates.seed)
-    _tell(spec, found, plan, story, parent)
-    ground = Ground(spec, data.train, data.valid, model, clone)
+    stand_in = NetworkPolicy(clone.network, spec.attributes.encode(spec.catalogue))
+    with story.stage("checking the environment on held-out customers") as progress:
+        found = certificate(spec, model, data.test, stand_in, plan.candidates.seed, progress)
+    _certify(spec, found, plan, story, parent)
+    ground = Ground(spec, data.train, data.valid, model, clone, found.card())
     rows, named, shares = [], list[str](), {"logged": logged_shares(data.valid, len(spec.catalogue))}
     for made in candidates(ground, plan.candidates, story):
         judged = record(ground, made, tracking, parent, experiment)
@@ -196,7 +202,8 @@ def train(spec: Spec, data: Data, plan: Plan, story: Story, records: tuple[Track
         shares[made.name] = judged.share
     parent.plot("action_mix", report.action_mix(spec.catalogue, shares))
     keep_view(tracking, parent.id, "environment_value")
-    title = f"Candidates in the learned environment, validation journeys ({spec.currency} per journey)"
+    where = "learned environment" if found.passed else "UNCERTIFIED environment"
+    title = f"Candidates in the {where}, validation journeys ({spec.currency} per journey)"
     story.console.print(report.candidates_table(rows, COLUMNS, title))
     for line in named:
         story.say(f"[dim]{line} wherever it may be sent, else hold[/]")
@@ -215,38 +222,22 @@ def _describe(parent: Run, spec: Spec, data: Data, sources: dict[str, str]) -> N
     parent.metrics(counts | {"logged_value": data.whole.value}, EXPLAINED)
 
 
-def _tell(spec: Spec, found: Certificate, plan: Plan, story: Story, parent: Run) -> None:
+def _certify(spec: Spec, found: Certificate, plan: Plan, story: Story, parent: Run) -> None:
     """Print and keep the certificate. Raises TrainingError when it failed and that was not allowed."""
-    failed = found.failures()
-    verdict = "[green]passed[/]" if found.passed else f"[red]failed {len(failed)} of {len(found.checks)} checks[/]"
-    rows = [
-        (
-            c.outcome,
-            f"{c.rate:.2%}",
-            f"{100 * c.ece:.2f}",
-            f"{c.slope:.2f}" if c.judged and c.skill > 0.01 else "",
-            f"{c.skill:.0%}",
-        )
-        for c in found.calibrations
-    ]
-    columns = ("outcome of a decision", "share", "calibration error, points", "slope", "explained")
-    title = f"The environment on {found.customers:,} held-out customers"
-    story.console.print(report.candidates_table(rows, columns, title))
-    worth, unit = found.value, f"{spec.currency} per journey"
-    story.say(
-        f"worth of the logged actions: {report.figure(worth.simulated)} in it, {report.figure(worth.real)} in truth "
-        f"({unit})"
-    )
-    story.say(f"certificate: {verdict}")
-    for check in failed:
-        story.say(f"  [red]{check.name}[/]: {check.value:.3g}, expected {check.threshold}; {check.why}")
+    failed, unit = found.failures(), f"{spec.currency} per journey"
+    show(found, unit, story.console)
     parent.text("environment/certificate.json", json.dumps(found.to_json(), indent=2))
+    parent.text("environment/certificate.md", page(found, unit))
     tables = {c.outcome: _reliability(c) for c in found.calibrations if max(c.observed, default=0) > 0}
     parent.plot("calibration", report.calibration(tables))
-    parent.metrics({"checks_failed": float(len(failed))}, EXPLAINED)
+    parent.plot("events_over_the_journey", report.courses({p.kind: _course(p) for p in found.comparisons.paces}))
+    parent.metrics({"checks_failed": float(len(failed)), "two_sample_auc": found.two_sample.auc}, EXPLAINED)
     parent.tags({"certificate": "passed" if found.passed else "failed"})
-    if failed and not plan.allow_uncertified:
-        names = ", ".join(check.name for check in failed)
+    if not failed:
+        return
+    names = ", ".join(check.name for check in failed)
+    parent.describe(f"{parent.note.partition(TABLE)[0]}\n\n**Uncertified environment**: failed {names}.")
+    if not plan.allow_uncertified:
         raise TrainingError(
             f"the environment failed its certificate ({names}): no policy trained in it can be trusted; "
             "--allow-uncertified goes on all the same"
@@ -255,3 +246,8 @@ def _tell(spec: Spec, found: Certificate, plan: Plan, story: Story, parent: Run)
 
 def _reliability(found: Calibration) -> report.Reliability:
     return report.Reliability(*(np.array(x, np.float64) for x in (found.predicted, found.observed, found.count)))
+
+
+def _course(pace: Pace) -> report.Course:
+    columns = (np.array([getattr(p, name) for p in pace.parts]) for name in ("real", "simulated", "error"))
+    return report.Course(pace.upto, *columns)
