@@ -3,8 +3,8 @@
 MOPO (Yu et al., NeurIPS 2020) takes λ · uncertainty from every reward; its λ is set by hand. Here two models that have
 nothing in common settle it: one learned from the training customers chooses actions, the other, learned from the
 validation customers, says what they are worth. Whoever chooses by a model's own numbers picks its errors along with
-its insights (the winner's curse); the second model does not share these errors. The λ under which the choices are
-worth most is taken.
+its insights (the winner's curse); the second model does not share these errors. The smallest λ is taken under which
+the choices are worth as much as under the best, up to a standard error.
 """
 
 from dataclasses import dataclass, replace
@@ -58,13 +58,18 @@ def pessimism(
     rows, action = offers(valid, np.random.default_rng(settings.seed))
     first, second = (_worths(spec, m, valid, rows, action) for m in (model, judge))
     mean, spread, truth = first.mean(axis=0), first.std(axis=0), second.mean(axis=0)
-    tried = []
-    for strength in STRENGTHS:
-        chosen = (mean - strength * spread).argmax(axis=1)[:, None]
-        promised, worth = (float(np.take_along_axis(x, chosen, axis=1).mean()) for x in (mean, truth))
-        tried.append((strength, promised, worth))
-    best = max(tried, key=lambda one: one[2])
-    return Pessimism(best[0], tuple(tried))
+    choices = [(mean - strength * spread).argmax(axis=1)[:, None] for strength in STRENGTHS]
+    promised, worth = (np.stack([np.take_along_axis(x, c, axis=1)[:, 0] for c in choices]) for x in (mean, truth))
+    best = worth[int(worth.mean(axis=1).argmax())]
+    close = [_close(best - own, valid.customer[rows]) for own in worth]
+    tried = zip(STRENGTHS, promised.mean(axis=1).tolist(), worth.mean(axis=1).tolist(), strict=True)
+    return Pessimism(STRENGTHS[int(np.argmax(close))], tuple(tried))
+
+
+def _close(gap: Floats, customer: Ints) -> bool:
+    """Is this gap [R] to the best within its standard error, customers as clusters?"""
+    each = np.bincount(customer, weights=gap - gap.mean())
+    return bool(gap.sum() <= np.sqrt((each**2).sum()))
 
 
 def offers(journeys: Journeys, rng: np.random.Generator) -> tuple[Ints, Ints]:

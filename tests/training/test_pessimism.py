@@ -101,13 +101,15 @@ def test_offers_are_eligible(learned: tuple[EnsembleOutcomeModel, Journeys, Jour
     assert valid.mask[rows[:, None], action].all()
 
 
-def test_the_strength_is_the_one_whose_choices_other_customers_like_best(
+def test_the_strength_is_the_smallest_whose_choices_other_customers_like_as_well_as_any(
     learned: tuple[EnsembleOutcomeModel, Journeys, Journeys],
 ) -> None:
     model, train, valid = learned
     found = pessimism(SPEC, model, (train, valid), QUICK)
     worth = {strength: value for strength, _, value in found.tried}
-    assert found.strength == max(worth, key=lambda s: worth[s])
+    best = max(worth.values())
+    assert worth[found.strength] > best - 0.1 * abs(best)
+    assert all(worth[s] < best for s in worth if s < found.strength)
     promised = [value for _, value, _ in found.tried]
     assert promised == sorted(promised, reverse=True)  # more doubt never finds what looks better without it
     assert found.optimism == pytest.approx(found.tried[0][1] - found.tried[0][2])
