@@ -119,16 +119,22 @@ def check(spec: Path, log: str | None) -> None:
 @click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of everything that is random.")
 @click.option("--steps", type=click.IntRange(1), help="Decisions PPO sees in training. [default: by the log's size]")
 @click.option("--allow-uncertified", is_flag=True, help="Go on when the environment fails its certificate.")
-def train(spec: Path, log: str, experiment: str | None, seed: int, steps: int | None, allow_uncertified: bool) -> None:
+@click.option(
+    "--pessimism/--no-pessimism",
+    default=True,
+    show_default=True,
+    help="Take doubt from the environment's rewards, as much as the validation customers ask for.",
+)
+def train(spec: Path, log: str, experiment: str | None, **wishes: Any) -> None:
     """Fit the environment to a log and train policies.
 
     Reads: SPEC and the log.
 
     Writes: one MLflow run (mlruns/) with a child per candidate: parameters, metrics, plots and its bundle.
     """
-    from training.train import run
+    from training.train import Wishes, run
 
-    run(spec, log, experiment, seed, steps, allow_uncertified)
+    run(spec, log, experiment, Wishes(**wishes))
 
 
 @main.command()

@@ -54,6 +54,19 @@ class Bundle:
         folder = Path(folder)
         return _open(folder, _read(folder))
 
+    @property
+    def caution(self) -> str:
+        """One line that everybody who shows or serves the bundle must say; empty when there is nothing to say.
+
+        From `certificate` on the card: the environment that the training used did not pass it.
+        """
+        found = self.card.get("certificate")
+        if not isinstance(found, dict) or found.get("passed", True):
+            return ""
+        failed = [str(name) for name in found.get("failed", ())]
+        more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
+        return f"Uncertified: the environment of its training failed {', '.join(failed[:3])}{more}."
+
 
 def write_bundle(
     folder: Path,

@@ -123,11 +123,11 @@ class EnsembleOutcomeModel:
         inputs, layout = self.inputs.of(turn), self.layout
         total = np.zeros((len(turn.now), len(self.spec.kinds)))
         for m in range(self.members):
-            output = self._output(inputs, np.full(len(inputs), m), turn.action)
+            output = self.output(inputs, np.full(len(inputs), m), turn.action)
             output[:, : layout.linked] += told @ self.outcome.links[m, : layout.told]
             never = np.ones_like(total)
             for s, law in enumerate(self.streams):
-                never[:, law.kind] *= 1.0 - _possible(law, turn) * chance(output[:, s])
+                never[:, law.kind] *= 1.0 - possible(law, turn) * chance(output[:, s])
             total += 1.0 - never
         return total / self.members
 
@@ -143,13 +143,13 @@ class EnsembleOutcomeModel:
     def _outcomes(self, latent: Latent, turn: Turn, draws: Draws, worth: Floats | None) -> EventColumns:
         """The events; their mean worth is added to `worth` [B] where there is one."""
         inputs = self.inputs.of(turn)
-        output = self._output(inputs, latent["member"].astype(np.int64), turn.action)
+        output = self.output(inputs, latent["member"].astype(np.int64), turn.action)
         events = self._unfold(latent, turn, output, draws, worth)
         self._remember(latent, turn, inputs, events)
         return events
 
-    def _output(self, inputs: Floats32, member: Ints, action: Ints) -> Floats:
-        """Outputs [B, O] with the links from the action's attributes."""
+    def output(self, inputs: Floats32, member: Ints, action: Ints) -> Floats:
+        """Outputs [B, O] of each row's member with the links from the action's attributes."""
         output = self.outcome.run(inputs, member).astype(np.float64)
         output[:, : self.layout.linked] += self._of_action[member, action]
         return output
@@ -166,9 +166,9 @@ class EnsembleOutcomeModel:
         seed = (draws.uniform(1)[:, 0] * 2.0**53).astype(np.uint64)
         parts = list[EventColumns]()
         for s, law in enumerate(self.streams):
-            p = _possible(law, turn) * chance(output[:, s])
+            p = possible(law, turn) * chance(output[:, s])
             if worth is not None:
-                worth += p * self._worth(s, output)
+                worth += p * self.worth_of(s, output)
             rows = np.flatnonzero(u[:, s] < p)
             if not len(rows):
                 continue
@@ -183,8 +183,8 @@ class EnsembleOutcomeModel:
             output[rows, : layout.linked] += told
         return EventColumns.concat(parts)
 
-    def _worth(self, s: int, output: Floats) -> Floats | float:
-        """The mean reward of a stream that happens, [B]."""
+    def worth_of(self, s: int, output: Floats) -> Floats | float:
+        """The mean reward of stream s where it happens, [B], from outputs [B, O]."""
         law, reward = self.streams[s], self.spec.reward
         each: Floats | float = float(reward.each[law.kind])
         if law.values is not None and reward.per_value[law.kind]:
@@ -267,7 +267,7 @@ class EnsembleOutcomeModel:
             latent["told"] = told_of(events, len(turn.now), len(self.spec.kinds))
 
 
-def _possible(law: Stream, turn: Turn) -> Bools:
+def possible(law: Stream, turn: Turn) -> Bools:
     """Bools [B]: nothing happens in an empty window, and nobody answers what does not go out in it."""
     return gone_out(turn.send_at, turn.until) if law.answer else np.asarray(turn.until > turn.now, bool)
 

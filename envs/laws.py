@@ -46,11 +46,16 @@ class Scale:
 
     @staticmethod
     def of(values: Floats) -> "Scale":
-        """The scale of at least one value: every level when they are few, else evenly spaced quantiles."""
+        """The scale of at least one value: every level when they are few, else quantiles.
+
+        Half of them evenly spaced, half evenly spaced in log-odds, up to the last value at either end: between two
+        levels values are spread evenly, which a heavy tail is not.
+        """
         level, count = np.unique(values, return_counts=True)
         if len(level) <= FEW:
             return Scale(level, np.cumsum(count) / len(values), True)
-        upto = np.linspace(0.0, 1.0, LEVELS)
+        tail = chance(np.linspace(0.0, np.log(len(values)), LEVELS // 4))
+        upto = np.unique(np.concatenate([np.linspace(0.0, 1.0, LEVELS // 2 + 1), tail, 1.0 - tail]))
         return Scale(np.quantile(values, upto), upto, False)
 
     def bounds(self, values: Floats) -> tuple[Floats, Floats]:

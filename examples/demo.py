@@ -118,10 +118,11 @@ def _clone(log: Path, experiment: str) -> Path:
     """The bundle of the behaviour clone of a log; what training says goes to a file beside the log."""
     from training.candidates import CLONE
     from training.tracking import Tracking
+    from training.train import Wishes
     from training.train import run as train
 
     with (log / "train.txt").open("w") as said, redirect_stdout(said):
-        run = train(log / "nextbest.toml", str(log), experiment, steps=10_000, allow_uncertified=True)
+        run = train(log / "nextbest.toml", str(log), experiment, Wishes(steps=10_000, allow_uncertified=True))
     return next(child.bundle for child in Tracking().candidates(run) if child.name == CLONE)
 
 
@@ -154,7 +155,7 @@ def _learn(spec: Path, log: str, name: str, folder: Path) -> Path:
     _chapter("Check", "Before anything is learned: can this log be believed, and what does it cover?")
     check(spec, log)
     _chapter("Train", "An environment is fitted to the log and checked; policies are trained in it and beside it.")
-    run = train(spec, log, name, seed=0)
+    run = train(spec, log, name)
     _chapter("Evaluate", "Every candidate is judged as the bundle that would be served, on customers no learner saw.")
     evaluate(run)
     _chapter("Promote", "One door to champion: support, certificate, then a lower bound on the gain over the log.")

@@ -83,6 +83,8 @@ def run(
         console.print(
             f"policy {loaded.version} ({loaded.spec.name}), store {store}. SIGTERM or Ctrl-C drains and stops."
         )
+        if loaded.caution:
+            console.print(loaded.caution, style="red")
         stopped.wait()
         console.print("draining")
     console.print("stopped")

@@ -1,22 +1,25 @@
 """The candidates of a training: each made, exported, judged as the bundle that would be served, and written down."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
 from engine.records import HOLD, Floats, Floats32
 from engine.spec import Spec
-from envs.outcomes import OutcomeModel
+from envs.ensemble import EnsembleOutcomeModel
 from training import network as networks
 from training import report
 from training.clone import FitSettings, Fitted
 from training.export import export_bundle
+from training.fit import OutcomeSettings
 from training.greedy import train_greedy
 from training.journeys import Journeys
 from training.network import Shape, TwoTower
+from training.pessimism import pessimism
 from training.ppo import Curve, PpoSettings, train_ppo
 from training.rollout import best_constant, returns
 from training.story import Story
@@ -24,6 +27,9 @@ from training.tracking import BUNDLE, Run, Tracking
 
 CLONE = "behaviour_cloning"
 """Name of the candidate that imitates the log; its probabilities stand in for propensities that the log lacks."""
+
+JUDGES = 3
+"""Members of the second model that says how far the first may be trusted."""
 
 JUDGED = 1000
 """At most so many validation journeys are followed in the environment to judge a candidate."""
@@ -40,22 +46,29 @@ EXPLAINED = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the candidates are trained. All follow `seed`."""
+    """How the candidates are trained. All follow `seed`. pessimism: let the validation customers say how far PPO has to
+    distrust the environment (training/pessimism.py); False keeps what `ppo` says.
+    """
 
     seed: int
     greedy: FitSettings
     ppo: PpoSettings
+    pessimism: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What candidates are made from: the spec, training and validation journeys, the environment, the clone."""
+    """What candidates are made from: the spec, training and validation journeys, the environment, the clone.
+
+    certificate: what their cards say of the environment (`Certificate.card`).
+    """
 
     spec: Spec
     train: Journeys
     valid: Journeys
-    model: OutcomeModel
+    model: EnsembleOutcomeModel
     clone: Fitted
+    certificate: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def attributes(self) -> Floats32:
@@ -81,10 +94,11 @@ def candidates(ground: Ground, settings: Settings, story: Story) -> Iterator[Mad
     spec, data = ground.spec, (ground.train, ground.valid)
     about = "Imitates the log: where PPO starts, and the stand-in for missing propensities."
     yield Made(CLONE, ground.clone.network, about, loss=ground.clone)
+    careful = _careful(ground, settings, story)
     with story.stage("training PPO in the environment") as progress:
-        learned = train_ppo(spec, ground.model, data, ground.clone.network, settings.ppo, progress)
+        learned = train_ppo(spec, ground.model, data, ground.clone.network, careful, progress)
     about = "MaskablePPO in the learned environment: plans over the whole journey, kept near the log."
-    yield Made("ppo", learned.network, about, asdict(settings.ppo), curve=learned.curve, seconds=story.last)
+    yield Made("ppo", learned.network, about, asdict(careful), curve=learned.curve, seconds=story.last)
     with story.stage("training the one-step baseline") as progress:
         greedy = train_greedy(spec, *data, settings.greedy, progress)
     about = "Takes what earns most until the next decision: what planning over the journey must beat."
@@ -102,6 +116,22 @@ def candidates(ground: Ground, settings: Settings, story: Story) -> Iterator[Mad
     yield Made("uniform", uniform, "Any eligible action, each with the same chance.")
 
 
+def _careful(ground: Ground, settings: Settings, story: Story) -> PpoSettings:
+    """PPO's settings with the pessimism that the validation customers ask for."""
+    if not settings.pessimism or ground.model.members < 2:
+        return settings.ppo
+    with story.stage("asking other customers how far to trust it") as progress:
+        outcomes = OutcomeSettings(members=JUDGES, seed=settings.seed)
+        found = pessimism(ground.spec, ground.model, (ground.train, ground.valid), outcomes, progress)
+    _, promised, worth = found.tried[0]
+    unit = f"{ground.spec.currency} a decision"
+    story.say(
+        f"the actions it likes best promise {report.figure(promised)} {unit}, a model of other customers says "
+        f"{report.figure(worth)}; doubt taken from each reward: {found.strength:g} standard deviations of the ensemble"
+    )
+    return replace(settings.ppo, pessimism=found.strength)
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """A candidate's row in the table of the terminal, and its mean probability of each action [n]."""
@@ -110,7 +140,7 @@ class Judged:
     share: Floats
 
 
-COLUMNS = ("candidate", "value", "±", "contacts/100", "KL from log", "bundle")
+COLUMNS = ("candidate", "value", "± 95 %", "contacts/100", "KL from log", "bundle")
 """Of `Judged.row`."""
 
 
@@ -124,6 +154,7 @@ def record(ground: Ground, made: Made, tracking: Tracking, parent: Run, experime
             "spec": ground.spec.name,
             "run": child.id,
             "parameters": {key: str(value) for key, value in made.params.items()},
+            "certificate": dict(ground.certificate),
         }
         bundle = export_bundle(made.network, ground.spec, card, Path(folder) / BUNDLE)
         replay = ground.valid.replay().take(np.arange(min(JUDGED, len(ground.valid.customer_ids))))
@@ -137,8 +168,8 @@ def record(ground: Ground, made: Made, tracking: Tracking, parent: Run, experime
             "distance_from_log": _divergence(ground, chances),
         }
         child.params(made.params)
-        child.tags({"policy": bundle.version})
-        child.describe(f"**{made.name}**: {made.about}")
+        child.tags({"policy": bundle.version, "certificate": "failed" if bundle.caution else "passed"})
+        child.describe(f"**{made.name}**: {made.about}" + (f" **{bundle.caution}**" if bundle.caution else ""))
         more = {"onnx_parity": float(bundle.card["parity"]), "train_seconds": made.seconds}
         child.metrics(numbers | more, EXPLAINED)
         child.files(bundle.path, BUNDLE)

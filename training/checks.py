@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.records import DAY, Ints
+from engine.records import DAY, Floats, Ints
 from engine.spec import Spec
 from training.journeys import Journeys
 from training.leaks import leaks
@@ -24,6 +24,8 @@ FEW = 10
 """Customers below which there is nothing to train, validate and test on."""
 LONG_GAP = 10.0
 """Times the median number of days between decisions that is a gap worth telling, from a month on."""
+HEAVY_CUSTOMER = 0.03
+"""Share of all worth that one customer may have before it is told, where there are customers enough."""
 HEAVY = 1e3
 """Times the 99th percentile of a kind's values that one value may be before it is told."""
 
@@ -37,6 +39,12 @@ class Subject:
     journeys: Journeys
     reach: Reach | None
 
+    @property
+    def worth(self) -> Floats:
+        """What the events after each decision were worth, [N], without the cost of the action."""
+        reward, journeys = self.spec.reward, self.journeys
+        return np.asarray(journeys.counts @ reward.each + journeys.values @ reward.per_value, np.float64)
+
 
 def _check_events(subject: Subject) -> Iterator[Finding]:
     spec, log = subject.spec, subject.log
@@ -49,7 +57,11 @@ def _check_events(subject: Subject) -> Iterator[Finding]:
     paid = [k.name for k, used in zip(spec.kinds, worth, strict=True) if used]
     if paid and not seen & set(paid):
         yield Finding(ERROR, "reward", f"no event that is worth anything ({', '.join(paid)}) was ever seen")
-    elif absent:
+    elif not subject.worth.any():
+        happened = " and ".join(k for k in paid if k in seen)
+        message = f"nothing that followed a decision was worth anything, though {happened} was seen: are values "
+        yield Finding(ERROR, "reward", message + "missing, or all events before the decisions?")
+    if absent:
         yield Finding(WARNING, "events", f"declared but never seen: {', '.join(absent)}")
     without = pc.and_(_with_unit(spec, log), log.events["value"].is_null())
     count = int(pc.sum(without).as_py() or 0)
@@ -201,9 +213,10 @@ def _check_features(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "info", "features", f"context that never changes, so that nothing can be learned from it: {shown}"
         )
-    yield Finding(
-        "info", "features", f"{still.sum()} of {len(names)} observation columns ({still.mean():.0%}) never change"
-    )
+    if still.any():
+        some = ", ".join(np.array(names)[still][:4]) + (", …" if still.sum() > 4 else "")
+        message = f"{still.sum()} of {len(names)} observation columns ({still.mean():.0%}) never change: {some}"
+        yield Finding(INFO, "features", message)
 
 
 def _check_values(subject: Subject) -> Iterator[Finding]:
@@ -220,6 +233,19 @@ def _check_values(subject: Subject) -> Iterator[Finding]:
                 f"{name}: found {most:.3g}, where 99 % of the values are at most {usual:.3g}; an error of the unit?"
             )
             yield Finding(WARNING, "values", message)
+
+
+def _check_tails(subject: Subject) -> Iterator[Finding]:
+    """A customer whose worth alone decides what a policy seems to be worth."""
+    customers = len(subject.journeys.customer_ids)
+    each = np.abs(np.bincount(subject.journeys.customer, weights=subject.worth, minlength=customers))
+    if customers < LITTLE or not each.sum():
+        return
+    share = float(each.max() / each.sum())
+    if share > HEAVY_CUSTOMER:
+        who = subject.journeys.customer_ids[int(each.argmax())]
+        message = f"one of {customers:,} customers ({who}) brought {share:.0%} of what was earned; estimates hang on "
+        yield Finding(WARNING, "tails", message + "such customers, and their intervals are too short")
 
 
 def _check_leaks(subject: Subject) -> Iterator[Finding]:
@@ -239,5 +265,6 @@ CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     _check_propensities,
     _check_features,
     _check_values,
+    _check_tails,
     _check_leaks,
 )

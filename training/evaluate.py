@@ -36,13 +36,14 @@ FOLLOWED = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What candidates are evaluated with. test: customers that no candidate has seen. behaviour: the clone
+    """What candidates are evaluated with. test: customers, held_out: that no candidate has seen. behaviour: the clone
     that stands in for missing propensities. model: the learned environment. oracle: the truth, where it is
     known.
     """
 
     spec: Spec
     test: Journeys
+    held_out: bool
     behaviour: Policy | None = None
     model: OutcomeModel | None = None
     oracle: Oracle | None = None
@@ -65,6 +66,7 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
         logged=judge.logged(),
         evaluations=tuple(found),
         estimated=judge.estimated,
+        held_out=setting.held_out,
     )
 
 
@@ -116,8 +118,10 @@ def run(
         setting = _elsewhere(named, log, truth, next(iter(named)))
         report = evaluate({name: b.policy for name, b in named.items()}, setting, story=story)
         summary.show(report, story.console)
+        summary.caution(named.values(), story.console)
         return report
     trained = Trained.of(Tracking(store), run_id)
+    story.say(f"{trained.spec.name}: {trained.title}, run {trained.run}")
     if log is None:
         with story.stage("reading the log"):
             setting = _as_trained(trained)
@@ -125,6 +129,7 @@ def run(
         setting = _elsewhere(trained.bundles, log, truth, CLONE)
     report = evaluate({name: b.policy for name, b in trained.bundles.items()}, setting, trained.seed, story)
     summary.show(report, story.console)
+    summary.caution(trained.bundles.values(), story.console)
     if log is None:
         summary.keep(report, trained)
         story.say(f"kept in run {trained.run}; next: [bold]nextbest promote[/]")
@@ -135,7 +140,7 @@ def _as_trained(trained: Trained) -> Setting:
     """The held-out customers of the training's own log, and its environment."""
     spec, clone = trained.spec, trained.bundles.get(CLONE)
     behaviour = clone.policy if clone else None
-    return Setting(spec, trained.held_out(), behaviour, trained.model(), world_of(trained.log, spec))
+    return Setting(spec, trained.held_out(), True, behaviour, trained.model(), world_of(trained.log, spec))
 
 
 def _elsewhere(named: Mapping[str, Bundle], log: str, truth: str | None, about: str) -> Setting:
@@ -144,7 +149,7 @@ def _elsewhere(named: Mapping[str, Bundle], log: str, truth: str | None, about: 
     oracle: Oracle | None = world_of(log, spec)
     if truth is not None:
         oracle = LogOracle(Journeys.of(spec, read_log(spec, truth)), about)
-    return Setting(spec, Journeys.of(spec, read_log(spec, log)), oracle=oracle)
+    return Setting(spec, Journeys.of(spec, read_log(spec, log)), held_out=False, oracle=oracle)
 
 
 def _named(bundles: Sequence[Bundle]) -> dict[str, Bundle]:

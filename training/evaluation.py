@@ -61,7 +61,8 @@ class Evaluation:
 @dataclass(frozen=True, slots=True)
 class Report:
     """Candidates side by side. logged: what the logging policy earned on the same customers. error: see
-    ERROR; `bound` of each evaluation holds its share of it. estimated: propensities were estimated.
+    ERROR; `bound` of each evaluation holds its share of it. estimated: propensities were estimated. held_out: no
+    candidate has learned from these customers, for all that is known.
     """
 
     currency: str
@@ -71,6 +72,13 @@ class Report:
     evaluations: tuple[Evaluation, ...]
     estimated: bool
     error: float = ERROR
+    held_out: bool = True
+
+    @property
+    def who(self) -> str:
+        """Whom it rests on, in words."""
+        kind = "held-out customers" if self.held_out else "customers (among them perhaps some that were learned from)"
+        return f"{self.customers:,} {kind}, {self.decisions:,} decisions"
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)

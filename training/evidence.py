@@ -212,20 +212,26 @@ def context_evidence_of(
 ) -> ContextEvidence:
     """What the context networks have to explain. `inputs` [N, D] as in Evidence."""
     before, after = _pairs(journeys)
-    told = told_of(journeys.events, len(journeys), kinds)[before]
-    columns, choice, low, high = [inputs[before], told], [], [], []
+    told = told_of(journeys.events, len(journeys), kinds)
+    seen, known = inputs.shape[1], inputs.shape[1] + told.shape[1]
+    table = np.empty((len(before), known + sum(e.scale is not None for e in evolutions)), np.float32)
+    for start in range(0, len(before), _BLOCK):  # without a second copy of all inputs on the way
+        rows = before[start : start + _BLOCK]
+        table[start : start + _BLOCK, :seen], table[start : start + _BLOCK, seen:known] = inputs[rows], told[rows]
+    choice, low, high = [], [], []
     for evolution in evolutions:
         now, then = journeys.context[before, evolution.column], journeys.context[after, evolution.column]
         choice.append(evolution.code(now, then))
         down, up = np.zeros(len(before)), np.zeros(len(before))
         if evolution.scale is not None:
             score = evolution.scores(now)
-            columns.append(score[:, None].astype(np.float32))
+            table[:, known] = score
+            known += 1
             down, up = (b - score for b in evolution.scale.bounds(np.nan_to_num(then)))
         low.append(down)
         high.append(up)
     return ContextEvidence(
-        inputs=np.concatenate(columns, axis=1, dtype=np.float32),
+        inputs=table,
         choice=np.stack(choice, axis=1),
         low=np.stack(low, axis=1),
         high=np.stack(high, axis=1),
@@ -233,6 +239,7 @@ def context_evidence_of(
     )
 
 
+_BLOCK = 65_536
 _NOTHING = (0.0, np.full((1, 2), -1), np.ones(1))
 
 

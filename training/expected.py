@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from engine.records import EventColumns, Floats, Floats32, Ints
+from envs.disagreement import disagreement
 from envs.draws import Draws
 from envs.ensemble import EnsembleOutcomeModel
 from envs.outcomes import Latent, Turn
@@ -21,17 +22,22 @@ from envs.vector_env import VectorJourneyEnv
 
 
 class ExpectedOutcomes:
-    """The learned outcome model, and beside each batch of events their mean reward: `worth`, Floats [B]."""
+    """The learned outcome model, and beside each batch of events their mean reward: `worth`, Floats [B].
 
-    def __init__(self, model: EnsembleOutcomeModel) -> None:
-        self._model = model
+    pessimism: how many standard deviations of the ensemble are taken from it (MOPO, Yu et al. 2020); 0 = none.
+    """
+
+    def __init__(self, model: EnsembleOutcomeModel, pessimism: float = 0.0) -> None:
+        self._model, self._pessimism = model, pessimism
         self.worth: Floats = np.zeros(0)
 
     def begin(self, replay: Replay, journey: Ints, draws: Draws) -> Latent:
         return self._model.begin(replay, journey, draws)
 
     def outcomes(self, latent: Latent, turn: Turn, draws: Draws) -> EventColumns:
-        events, self.worth = self._model.outcomes_and_worth(latent, turn, draws)
+        doubt = self._pessimism * disagreement(self._model, turn) if self._pessimism else 0.0
+        events, worth = self._model.outcomes_and_worth(latent, turn, draws)
+        self.worth = worth - doubt
         return events
 
     def evolve(self, latent: Latent, turn: Turn, replayed: Floats, draws: Draws) -> Floats:

@@ -1,6 +1,6 @@
 """The one door to `champion`: support, certificate, a lower bound on the gain, harms. And the `promote` verb.
 
-When no candidate passes, the champion is the behaviour clone: it does what the log did, with known probabilities.
+When no candidate passes, the champion is the behaviour clone: it imitates the log, with known probabilities.
 """
 
 import re
@@ -100,7 +100,7 @@ def choose(report: Report, certified: bool) -> Choice:
         return Choice(best.candidate, why + (UNLESS if report.estimated else ""), True, verdicts)
     if all(e.candidate != CLONE for e in report.evaluations):
         raise TrainingError(f"no candidate beats the log with confidence, and there is no {CLONE} to fall back on")
-    why = "nothing beats the log with confidence: the behaviour clone goes on as the log did, with known probabilities"
+    why = "nothing beats the log with confidence: the behaviour clone imitates it, with known probabilities"
     return Choice(CLONE, why, False, verdicts)
 
 
@@ -126,8 +126,9 @@ def run(
         champion, how = force, "forced"
         why = f"forced by hand; the gate would have chosen {choice.champion}: {choice.why}"
     winner = _candidate(tracking, parent, champion, report)
-    name = model or Bundle.load(winner.bundle).spec.name
-    version = tracking.register(winner.run_id, name, f"**{champion}**: {why}.\n\n{page(choice)}")
+    bundle = Bundle.load(winner.bundle)
+    name, caution = model or bundle.spec.name, f"\n\n**{bundle.caution}**" if bundle.caution else ""
+    version = tracking.register(winner.run_id, name, f"**{champion}**: {why}.{caution}\n\n{page(choice)}")
     facts = {"gate": how, "gate_reason": why}
     with tracking.reopened(winner.run_id) as run:
         run.tags(facts | {"champion_of": name, "champion_version": version})
@@ -137,6 +138,8 @@ def run(
     console.print(
         f"[bold]{name}@champion[/] is now version {version}: [bold]{champion}[/], because {why}.", highlight=False
     )
+    if bundle.caution:
+        console.print(f"[red]{bundle.caution}[/]", highlight=False)
     console.print(f"next: [bold]nextbest export {name}@champion --out FOLDER[/]", highlight=False)
     return version
 

@@ -156,6 +156,8 @@ class Journeys:
         )
 
 
+_BLOCK = 8192
+"""Decisions seen at a time: what is computed on the way stays small, however large the log."""
 _PER_CUSTOMER = {"customer_ids", "customer", "events", "initial", "history", "discount_per_day"}
 _PER_DECISION = {f.name for f in fields(Journeys)} - _PER_CUSTOMER
 
@@ -195,19 +197,20 @@ def _walk(spec: Spec, frame: Frame, state: JourneyState) -> tuple[Floats32, Bool
     mask = np.empty((n, len(spec.catalogue)), bool)
     news = with_row(frame.outcomes, frame.customer[frame.outcomes.row])
     arrivals = _by_step(np.append(frame.step, -1)[frame.known_at])
-    for k, rows in enumerate(_by_step(frame.step)):
+    for k, decisions in enumerate(_by_step(frame.step)):
         if 0 < k < len(arrivals):
             spec.fold.add_events(state, news.take(arrivals[k]))
-        who, now = frame.customer[rows], frame.decided_at[rows]
-        seen = state.take(who)
-        context, zone = frame.context[rows], frame.zone[rows]
-        observation[rows] = spec.encoder.observe(seen, context, now, zone)
-        mask[rows] = frame.eligible[rows]
-        unsaid = ~frame.is_given[rows]
-        if unsaid.any():
-            index = np.flatnonzero(unsaid)
-            mask[rows[index]] = spec.guardrails.mask(seen.take(index), context[index], now[index], zone[index])
-        spec.fold.add_contacts(state, who, frame.action[rows], now, frame.send_at[rows])
+        for rows in np.split(decisions, np.arange(_BLOCK, len(decisions), _BLOCK)):
+            who, now = frame.customer[rows], frame.decided_at[rows]
+            seen = state.take(who)
+            context, zone = frame.context[rows], frame.zone[rows]
+            observation[rows] = spec.encoder.observe(seen, context, now, zone)
+            mask[rows] = frame.eligible[rows]
+            unsaid = np.flatnonzero(~frame.is_given[rows])
+            if len(unsaid):
+                at = seen.take(unsaid), context[unsaid], now[unsaid], zone[unsaid]
+                mask[rows[unsaid]] = spec.guardrails.mask(*at)
+            spec.fold.add_contacts(state, who, frame.action[rows], now, frame.send_at[rows])
     return observation, mask
 
 

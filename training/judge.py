@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.errors import TrainingError
 from engine.policy import Policy
-from engine.records import DAY, HOLD, Floats, Floats32
+from engine.records import DAY, HOLD, Floats, Floats32, Ints
 from engine.spec import Spec
 from training import ope, sequential
 from training.fitted import Basis, Fitted, FittedEvaluator, Panel
@@ -107,7 +107,8 @@ class Judge:
         self._reward, self._discount = self._pad(test.reward), self._pad(self._panel.discount)
         self._logged = mean_of((self._discount * self._reward).sum(axis=1))
         fold = np.random.default_rng(seed).permutation(self.customers) % FOLDS
-        self._fitted = FittedEvaluator(self._panel, Basis.of(test.observation, self._panel.attributes), fold)
+        basis = Basis.of(test.observation, self._panel.attributes, test.action, _context_columns(spec))
+        self._fitted = FittedEvaluator(self._panel, basis, fold)
         self._harms = _harms(spec, test)
         self._weeks = _weeks(test)
 
@@ -127,7 +128,7 @@ class Judge:
         ratio = chances[np.arange(len(self._test)), self._test.action].astype(np.float64) / self._propensity
         rho = sequential.cumulative_weights(self._pad(ratio, np.nan))
         support = support_of(self._pad(ratio, np.nan), rho, unsupported_mass(chances, self._test.action))
-        fitted = self._fitted.fit(chances)
+        fitted = self._fitted.fit(chances, ratio)
         weight = ratio if self.one_step else fitted.w
         answers = self._one_step(ratio, fitted) if self.one_step else self._journeys(rho, fitted)
         gains = tuple(self._estimate(a, support, a.ratios.minus(self._logged)) for a in answers)
@@ -185,12 +186,12 @@ class Judge:
         why = support.objection() or answer.why_not
         if why:
             return refused(answer.method, answer.ess, why)
-        notes = [support.caveat(), "estimated propensities" if self.estimated else ""]
+        known = "estimated propensities" if self.estimated else ""
         if answer.method in MODELS:
-            note = "; ".join(n for n in ("a model's answer: no interval", *notes) if n)
+            note = "; ".join(n for n in ("a model's answer: no interval", known) if n)
             return Estimate(ratios.value(), None, None, answer.ess, answer.method, note=note)
         low, high = interval(ratios, self._rng())
-        return Estimate(ratios.value(), low, high, answer.ess, answer.method, note="; ".join(n for n in notes if n))
+        return Estimate(ratios.value(), low, high, answer.ess, answer.method, note=known)
 
     def _harm(self, happened: Floats, weight: Floats, first: _Answer, support: Support) -> Harm:
         """State-marginalised weights applied to what happened, per customer and week."""
@@ -235,6 +236,11 @@ def _propensities(test: Journeys, behaviour: Policy | None) -> tuple[Floats, boo
 def _probabilities(policy: Policy, test: Journeys) -> Floats32:
     blocks = [slice(i, i + ROWS) for i in range(0, len(test), ROWS)]
     return np.concatenate([policy.probabilities(test.observation[b], test.mask[b]) for b in blocks])
+
+
+def _context_columns(spec: Spec) -> Ints:
+    """Which columns of the observation the context makes."""
+    return np.flatnonzero([name.startswith("context:") for name in spec.encoder.names])
 
 
 def _panel(spec: Spec, test: Journeys) -> Panel:

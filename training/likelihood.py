@@ -1,94 +1,98 @@
 """Negative log-likelihoods of the laws of `envs/laws.py`, in torch, and the outputs that say the log's averages."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from engine.records import Bools, Floats, Ints
+from engine.records import Bools, Floats, Floats32, Ints
 from envs.laws import BINS, Evolution, Layout, Stream, chance
 from envs.networks import Networks
 from training.evidence import ContextEvidence, Evidence
 
-Loss = Callable[[Tensor, Ints], Tensor]
-"""(outputs [R, O], the decisions [R] they are for) → negative log-likelihoods [R]."""
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(outputs [R, O], the decisions int64 [R] they are for) → negative log-likelihoods [R]."""
 
 
 PAID = 5.0
 """Weight of whether a kind happens that the reward counts: orders are rarer than visits, and matter more."""
 
 
-def outcome_loss(evidence: Evidence, streams: Sequence[Stream], paid: Bools) -> Loss:
-    """Of the events that followed each decision: whether, how many, when, how much."""
+def outcome_loss(evidence: Evidence, streams: Sequence[Stream], paid: Bools, device: torch.device) -> Loss:
+    """Of the events that followed each decision: whether, how many, when, how much. Its tables lie on `device`."""
     layout = Layout.of(streams)
-    counts, possible = torch.from_numpy(evidence.counts), torch.from_numpy(evidence.possible)
-    weight = torch.tensor([PAID if paid[s.kind] else 1.0 for s in streams])
-    bounds = torch.from_numpy(np.stack([evidence.low, evidence.high], axis=1).astype(np.float32))
-    stream, part = torch.from_numpy(evidence.stream), torch.from_numpy(evidence.part)
-    most = torch.tensor([float(streams[s].most) for s in layout.counted])
-    counted = torch.from_numpy(layout.counted)
-    place = torch.full((len(streams),), -1)
-    place[torch.from_numpy(layout.valued)] = torch.arange(len(layout.valued))
-    (number_at, number_spread), (value_at, value_spread) = layout.number, layout.value
+    counts, possible, first, stream, part = (
+        torch.from_numpy(x).to(device)
+        for x in (evidence.counts, evidence.possible, evidence.first, evidence.stream, evidence.part)
+    )
+    weight = torch.tensor([PAID if paid[s.kind] else 1.0 for s in streams], device=device)
+    bounds = torch.from_numpy(np.stack([evidence.low, evidence.high], axis=1).astype(np.float32)).to(device)
+    most = torch.tensor([float(streams[s].most) for s in layout.counted], device=device)
+    counted, valued_streams = (torch.from_numpy(x).to(device) for x in (layout.counted, layout.valued))
+    place = torch.full((len(streams),), -1, device=device)
+    place[valued_streams] = torch.arange(len(layout.valued), device=device)
+    many, much = len(layout.counted), len(layout.valued)
+    widths = [layout.streams, many, much, many, much, layout.streams * BINS]
 
-    def loss(output: Tensor, rows: Ints) -> Tensor:
-        at, width, flat = torch.from_numpy(rows), output.shape[1], output.flatten()
-        number, happened = counts[at], counts[at] > 0
-        whether = functional.binary_cross_entropy_with_logits(
-            output[:, : layout.streams], happened.float(), reduction="none"
-        )
-        total = (whether * possible[at]) @ weight
+    def loss(output: Tensor, rows: Tensor) -> Tensor:
+        # Taken apart once: the gradient of every slice of its own would be a table of zeros of the output's size.
+        whether, number_at, value_at, number_spread, value_spread, times = torch.split(output, widths, dim=1)
+        number = counts.index_select(0, rows)
+        happened = number > 0
+        nll = functional.binary_cross_entropy_with_logits(whether, happened.float(), reduction="none")
+        total = (nll * possible.index_select(0, rows)) @ weight
         cell, which = torch.nonzero(happened[:, counted], as_tuple=True)
-        outputs = _two(flat, cell * width + which, number_at, number_spread)
         seen = number[cell, counted[which]].float()
-        total = total.index_add(0, cell, _number_nll(seen, *outputs, most[which]))
-        event, cell = _events_of(evidence.first, rows)
+        centre, spread = _picked(cell * many + which, number_at, number_spread)
+        total = total.index_add(0, cell, _number_nll(seen, centre, spread, most[which]))
+        event, cell = _events_of(first, rows)
         s = stream[event]
-        times = output[:, layout.part :].reshape(-1, BINS).index_select(0, cell * layout.streams + s)
-        total = total.index_add(0, cell, functional.cross_entropy(times, part[event], reduction="none"))
+        logits = times.reshape(-1, BINS).index_select(0, cell * layout.streams + s)
+        total = total.index_add(0, cell, functional.cross_entropy(logits, part[event], reduction="none"))
         valued = torch.nonzero(place[s] >= 0).squeeze(1)
         low, high = bounds[event[valued]].unbind(1)
-        outputs = _two(flat, cell[valued] * width + place[s[valued]], value_at, value_spread)
-        return total.index_add(0, cell[valued], _score_nll(low, high, *outputs))
+        centre, spread = _picked(cell[valued] * much + place[s[valued]], value_at, value_spread)
+        return total.index_add(0, cell[valued], _score_nll(low, high, centre, spread))
 
     return loss
 
 
-def context_loss(evidence: ContextEvidence, evolutions: Sequence[Evolution]) -> Loss:
-    """Of the next values of the endogenous features."""
-    choice = torch.from_numpy(evidence.choice)
-    low = torch.from_numpy(evidence.low.astype(np.float32))
-    high = torch.from_numpy(evidence.high.astype(np.float32))
+def context_loss(evidence: ContextEvidence, evolutions: Sequence[Evolution], device: torch.device) -> Loss:
+    """Of the next values of the endogenous features. Its tables lie on `device`."""
+    choice = torch.from_numpy(evidence.choice).to(device)
+    low = torch.from_numpy(evidence.low.astype(np.float32)).to(device)
+    high = torch.from_numpy(evidence.high.astype(np.float32)).to(device)
 
-    def loss(output: Tensor, rows: Ints) -> Tensor:
-        at, start = torch.from_numpy(rows), 0
-        total = torch.zeros(len(rows))
+    def loss(output: Tensor, rows: Tensor) -> Tensor:
+        start, total = 0, torch.zeros(len(rows), device=device)
         for f, evolution in enumerate(evolutions):
-            chosen = choice[at, f]
+            chosen = choice[rows, f]
             logits = output[:, start : start + evolution.choices]
             total = total + functional.cross_entropy(logits, chosen, reduction="none")
             if evolution.scale is not None:
                 moved = torch.nonzero(chosen == evolution.choices - 1).squeeze(1)
-                centre, spread = output[moved, start + evolution.choices], output[moved, start + evolution.choices + 1]
-                total = total.index_add(0, moved, _score_nll(low[at[moved], f], high[at[moved], f], centre, spread))
+                which, at = rows[moved], start + evolution.choices
+                nll = _score_nll(low[which, f], high[which, f], output[moved, at], output[moved, at + 1])
+                total = total.index_add(0, moved, nll)
             start += evolution.width
         return total
 
     return loss
 
 
-def _two(flat: Tensor, at: Tensor, centre: int, spread: int) -> tuple[Tensor, Tensor]:
-    """Centres and log spreads, which begin at these outputs."""
-    return flat.index_select(0, at + centre), flat.index_select(0, at + spread)
+def _picked(at: Tensor, *tables: Tensor) -> list[Tensor]:
+    """The cells `at`, counted row by row, of tables of one shape."""
+    return [table.flatten().index_select(0, at) for table in tables]
 
 
-def _events_of(first: Ints, rows: Ints) -> tuple[Tensor, Tensor]:
+def _events_of(first: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """The events of the decisions `rows` [R], and the place in `rows` that each belongs to."""
     start, count = first[rows], first[rows + 1] - first[rows]
-    event = np.repeat(start - np.cumsum(count) + count, count) + np.arange(count.sum())
-    return torch.from_numpy(event), torch.from_numpy(np.repeat(np.arange(len(rows)), count))
+    cell = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), count)
+    return (start - count.cumsum(0) + count)[cell] + torch.arange(len(cell), device=rows.device), cell
 
 
 def _spread(output: Tensor) -> Tensor:
@@ -133,7 +137,8 @@ def outcome_start(evidence: Evidence, streams: Sequence[Stream], attributes: int
         bias[layout.number[0] + i], bias[layout.number[1] + i] = number.mean(), np.log(0.55 * number.std() + 0.1)
     share = (evidence.counts.clip(max=1).sum(axis=0) + 0.5) / (evidence.possible.sum(axis=0) + 1.0)
     bias[: layout.streams] = np.log(share) - np.log1p(-share)
-    more = _regressions(evidence, layout, allowed, np.tile(bias[: layout.linked], (len(evidence.counts), 1)))
+    start = np.broadcast_to(bias[: layout.linked], (len(evidence.counts), layout.linked))
+    more = _regressions(evidence, layout, allowed, start)
     bias[: layout.linked] += more[0]
     return bias, links + more[1]
 
@@ -147,56 +152,84 @@ def polished(networks: Networks, evidence: Evidence, streams: Sequence[Stream]) 
     """
     layout, members = Layout.of(streams), len(networks)
     allowed = layout.may_depend(evidence.told.shape[1] - layout.told)
-    output = evidence.told @ networks.links.mean(axis=0)
-    for m in range(members):
-        output += networks.run(evidence.inputs, np.full(len(evidence.inputs), m))[:, : layout.linked] / members
+    output = np.empty((len(evidence.inputs), layout.linked), np.float32)
+    for rows in _blocks(np.arange(len(output))):
+        output[rows] = evidence.told[rows] @ networks.links.mean(axis=0)
+        for m in range(members):
+            output[rows] += networks.run(evidence.inputs[rows], np.full(len(rows), m))[:, : layout.linked] / members
     bias, links = _regressions(evidence, layout, allowed, output)
     biases = networks.biases[-1].copy()
     biases[:, : layout.linked] += bias.astype(np.float32)
     return Networks(networks.weights, (*networks.biases[:-1], biases), networks.links + links.astype(np.float32))
 
 
-def _regressions(evidence: Evidence, layout: Layout, allowed: Bools, output: Floats) -> tuple[Floats, Floats]:
+def _regressions(
+    evidence: Evidence, layout: Layout, allowed: Bools, output: Floats | Floats32
+) -> tuple[Floats, Floats]:
     """What to add to bias [linked] and links [z, linked] of whether and how much, beside the present outputs [N,
     linked].
     """
     bias, links, told = np.zeros(layout.linked), np.zeros(allowed.shape), evidence.told
     for s in range(layout.streams):
-        known, rows = np.flatnonzero(allowed[:, s]), np.flatnonzero(evidence.possible[:, s])
-        x = told[np.ix_(rows, known)].astype(np.float64)
-        weights = _logistic(x, evidence.counts[rows, s] > 0, output[rows, s].astype(np.float64))
-        bias[s], links[known, s] = weights[0], weights[1:]
+        seen = _Seen(told, np.flatnonzero(evidence.possible[:, s]), np.flatnonzero(allowed[:, s]))
+        weights = _logistic(seen, evidence.counts[:, s] > 0, output[:, s])
+        bias[s], links[seen.columns, s] = weights[0], weights[1:]
     for i, s in enumerate(layout.valued):
         column = layout.value[0] + i
-        known, rows = np.flatnonzero(allowed[:, column]), np.flatnonzero(evidence.counts[:, s])
-        score = told[rows, layout.streams + i] - output[rows, column]
-        weights = _linear(told[np.ix_(rows, known)].astype(np.float64), score)
-        bias[column], links[known, column] = weights[0], weights[1:]
+        seen = _Seen(told, np.flatnonzero(evidence.counts[:, s]), np.flatnonzero(allowed[:, column]))
+        weights = _linear(seen, told[:, layout.streams + i] - output[:, column])
+        bias[column], links[seen.columns, column] = weights[0], weights[1:]
     return bias, links
 
 
-def _logistic(x: Floats, happened: Bools, offset: Floats, ridge: float = 4.0) -> Floats:
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a regression sees: rows and columns of a table, float32 [N, z]. It comes in blocks, as it may be large."""
+
+    table: Floats32
+    rows: Ints
+    columns: Ints
+
+    def blocks(self) -> Iterator[tuple[Ints, Floats]]:
+        """Rows, and their numbers behind a 1 for the intercept, Floats [b, 1 + columns]."""
+        for rows in _blocks(self.rows):
+            x = np.ones((len(rows), 1 + len(self.columns)))
+            x[:, 1:] = self.table[np.ix_(rows, self.columns)]
+            yield rows, x
+
+
+def _blocks(rows: Ints, size: int = 65_536) -> list[Ints]:
+    return np.split(rows, np.arange(size, len(rows), size))
+
+
+def _logistic(seen: _Seen, happened: Bools, offset: Floats | Floats32, ridge: float = 4.0) -> Floats:
     """Intercept and weights of a ridge logistic regression beside an offset, by Newton; the intercept is hardly held.
 
     A ridge of 4 is a prior standard deviation of 0.5 for each weight, in log-odds.
     """
-    x = np.concatenate([np.ones((len(x), 1)), x], axis=1)
-    held = np.diag([1e-3, *[ridge] * (x.shape[1] - 1)])
-    weights = np.zeros(x.shape[1])
+    held = np.diag([1e-3, *[ridge] * len(seen.columns)])
+    weights = np.zeros(len(held))
     for _ in range(25):
-        p = chance(offset + x @ weights)
-        step = np.linalg.solve((x * (p * (1 - p))[:, None]).T @ x + held, x.T @ (happened - p) - held @ weights)
+        curvature, slope = held.copy(), -held @ weights
+        for rows, x in seen.blocks():
+            p = chance(offset[rows] + x @ weights)
+            curvature += (x * (p * (1 - p))[:, None]).T @ x
+            slope += x.T @ (happened[rows] - p)
+        step = np.linalg.solve(curvature, slope)
         weights += np.clip(step, -1.0, 1.0)
         if np.abs(step).max() < 1e-3:
             break
     return weights
 
 
-def _linear(x: Floats, y: Floats, ridge: float = 50.0) -> Floats:
+def _linear(seen: _Seen, y: Floats | Floats32, ridge: float = 50.0) -> Floats:
     """Intercept and weights of a ridge regression."""
-    x = np.concatenate([np.ones((len(x), 1)), x], axis=1)
-    held = np.diag([1e-3, *[ridge] * (x.shape[1] - 1)])
-    return np.asarray(np.linalg.solve(x.T @ x + held, x.T @ y), np.float64)
+    curvature = np.diag([1e-3, *[ridge] * len(seen.columns)])
+    slope = np.zeros(len(curvature))
+    for rows, x in seen.blocks():
+        curvature += x.T @ x
+        slope += x.T @ y[rows]
+    return np.asarray(np.linalg.solve(curvature, slope), np.float64)
 
 
 def context_bias(evidence: ContextEvidence, evolutions: Sequence[Evolution]) -> Floats:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import TrainingError
-from engine.records import HOLD, Bools, Floats32
+from engine.records import HOLD, Bools, Floats, Floats32
 
 CLIP = 5.0
 """Normalised features are cut to ±CLIP standard deviations: one odd value must not steer a decision."""
@@ -33,6 +33,14 @@ class Shape:
     attributes: int
     embedding: int = 64
     hidden: int = 128
+
+
+def moments(table: Floats32, columns: int = 32) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of each column of [N, d], in float64; a few columns at a time, as N may be large."""
+    parts = np.array_split(table, -(-table.shape[1] // columns), axis=1)
+    found = [(p.mean(0, dtype=np.float64), p.std(0, dtype=np.float64)) for p in parts]
+    mean, std = (np.concatenate(x) for x in zip(*found, strict=True))
+    return mean, std
 
 
 class TwoTower(nn.Module):
@@ -69,7 +77,7 @@ class TwoTower(nn.Module):
 
         A feature that never varies gets deviation 1: it then adds nothing, whatever its value.
         """
-        mean, std = observation.mean(0, dtype=np.float64), observation.std(0, dtype=np.float64)
+        mean, std = moments(observation)
         largest = np.abs(attributes).max(0)
         self.mean.copy_(torch.from_numpy(mean))
         self.std.copy_(torch.from_numpy(np.where(std > 1e-6, std, 1.0)))

@@ -30,7 +30,7 @@ from training.clone import Progress
 from training.expected import ExpectedOutcomes, ExpectedRewards
 from training.journeys import Journeys
 from training.network import NetworkPolicy, TwoTower
-from training.rollout import returns
+from training.rollout import expected_returns, returns
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class PpoSettings:
     steps: decisions seen in all. customers: rows of the environment, stepped together. rollout: decisions of each
     between two updates. batch, passes: of the updates. closeness: weight of KL(π ‖ clone) against an advantage of one
     standard deviation. forget: share of contents whose name is hidden during one rollout. epsilon: exploration floor
-    of the policy, in training as in serving. judge_every: rollouts between two looks at the validation customers;
-    judged: how many of these are used.
+    of the policy, in training as in serving. pessimism: see `ExpectedOutcomes`. judge_every: rollouts between two looks
+    at the validation customers; judged: how many of these are used.
     """
 
     steps: int = 200_000
@@ -55,6 +55,7 @@ class PpoSettings:
     closeness: float = 0.3
     forget: float = 0.1
     epsilon: float = 0.02
+    pessimism: float = 0.0
     judge_every: int = 5
     judged: int = 600
     seed: int = 0
@@ -151,21 +152,24 @@ def _environment(spec: Spec, model: OutcomeModel, replay: Replay, settings: PpoS
     """The learned environment pays what a decision earns on average; a known world only what it happens to earn."""
     if not isinstance(model, EnsembleOutcomeModel):
         return VectorJourneyEnv(spec, model, replay, settings.customers, settings.seed, 1.0 / scale)
-    outcomes = ExpectedOutcomes(model)
+    outcomes = ExpectedOutcomes(model, settings.pessimism)
     env = VectorJourneyEnv(spec, outcomes, replay, settings.customers, settings.seed)
     return ExpectedRewards(env, outcomes, 1.0 / scale)
 
 
 class _Judge:
-    """The value of a network along the validation journeys, and how far it is from the clone."""
+    """The value of a network along the validation journeys, in mean rewards less the same doubt as in training."""
 
     def __init__(self, spec: Spec, model: OutcomeModel, replay: Replay, settings: PpoSettings) -> None:
         self._spec, self._model, self._replay, self._seed = spec, model, replay, settings.seed + 1
-        self._attributes = spec.attributes.encode(spec.catalogue)
+        self._attributes, self._pessimism = spec.attributes.encode(spec.catalogue), settings.pessimism
 
     def __call__(self, network: TwoTower) -> float:
         policy = NetworkPolicy(network, self._attributes)
-        return float(returns(self._spec, self._model, self._replay, policy, self._seed).mean())
+        if not isinstance(self._model, EnsembleOutcomeModel):
+            return float(returns(self._spec, self._model, self._replay, policy, self._seed).mean())
+        outcomes = ExpectedOutcomes(self._model, self._pessimism)
+        return float(expected_returns(self._spec, outcomes, self._replay, policy, self._seed).mean())
 
 
 class _Watch(BaseCallback):

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from engine.records import DAY, Floats, Ints
+from engine.records import DAY, Ints
 from engine.spec import Spec
 from training.checks import CHECKS, ERROR, INFO, WARNING, Subject
 from training.journeys import Journeys
@@ -76,7 +76,7 @@ def _numbers(subject: Subject) -> dict[str, float]:
         "share of hold": float((journeys.action == 0).mean()),
         "eligible actions per decision": float(journeys.mask.sum(axis=1).mean()),
         "share with propensity": float((~np.isnan(journeys.propensity)).mean()),
-        "share with a reward from events": float((_event_reward(subject) != 0).mean()),
+        "share with a reward from events": float((subject.worth != 0).mean()),
         "discounted return per customer": float(journeys.returns().mean()),
     }
     if found is not None:
@@ -85,12 +85,6 @@ def _numbers(subject: Subject) -> dict[str, float]:
         numbers["effective sample size, best constant"] = found.best_constant
         numbers["effective sample size, hold"] = found.hold
     return numbers
-
-
-def _event_reward(subject: Subject) -> Floats:
-    reward = subject.spec.reward
-    worth = subject.journeys.counts @ reward.each + subject.journeys.values @ reward.per_value
-    return np.asarray(worth, np.float64)
 
 
 def show(spec: Spec, log: Log, report: QualityReport, console: Console) -> None:

@@ -84,6 +84,45 @@ def calibration(outcomes: Mapping[str, Reliability]) -> Figure:
     return figure
 
 
+@dataclass(frozen=True, slots=True)
+class Course:
+    """A rate in each part of the journey [p], held out and in the environment; error: of their difference. upto: the
+    last decision of each part.
+    """
+
+    upto: Sequence[int]
+    real: Floats
+    simulated: Floats
+    error: Floats
+
+
+def courses(kinds: Mapping[str, Course]) -> Figure:
+    """One panel per kind of event: events per decision in each part of the journey; bars are 95 % intervals of the
+    difference, drawn around the environment.
+    """
+    columns = min(4, max(1, len(kinds)))
+    rows = max(1, -(-len(kinds) // columns))
+    figure, panels = _figure(rows * columns, (3.0 * columns, 2.7 * rows), columns)
+    for axes, (name, course) in zip(panels, kinds.items(), strict=False):
+        place = np.arange(len(course.upto))
+        bars = 1.96 * course.error
+        axes.errorbar(
+            place, course.simulated, bars, fmt="s", ls="-", ms=4, color=ORANGE, capsize=2, label="environment"
+        )
+        axes.plot(place, course.real, marker="o", ls="--", ms=4, color=BLUE, label="held out")
+        first = [1, *(u + 1 for u in course.upto[:-1])]
+        labels = [f"{a}-{b}" if b > a else str(a) for a, b in zip(first, course.upto, strict=True)]
+        axes.set_xticks(place, labels, fontsize=8)
+        axes.set(title=name, ylim=(0.0, None))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+    for axes in panels[len(kinds) :]:
+        axes.set_visible(False)
+    if kinds:
+        panels[0].legend(frameon=False, fontsize=8)
+    figure.suptitle("Events per decision over the journey (by decision number), held-out customers")
+    return figure
+
+
 def estimates(rows: Sequence[Row], currency: str, logged: float | None = None) -> Figure:
     """Candidates from top to bottom, a bar per method with its interval; a black line is the true value where known."""
     names = list(dict.fromkeys(r.candidate for r in rows))

@@ -3,11 +3,12 @@
 import numpy as np
 
 from engine.policy import Policy
-from engine.records import HOLD, Floats, Ints
+from engine.records import DAY, HOLD, Floats, Ints
 from engine.spec import Spec
 from envs.outcomes import OutcomeModel
 from envs.replay import Replay
-from envs.simulate import Decide, Question, by_policy, simulate
+from envs.simulate import Decide, Question, by_policy, simulate, steps
+from training.expected import ExpectedOutcomes
 from training.journeys import Journeys
 
 
@@ -19,6 +20,15 @@ def returns(spec: Spec, model: OutcomeModel, replay: Replay, policy: Policy, see
     """
     decide = by_policy(policy, len(replay), seed)
     return simulate(model, replay, decide, spec, seed).returns(spec)
+
+
+def expected_returns(spec: Spec, outcomes: ExpectedOutcomes, replay: Replay, policy: Policy, seed: int) -> Floats:
+    """As `returns`, of mean rewards, less what `outcomes` takes from them in doubt: the same mean, less luck."""
+    found = np.zeros(len(replay))
+    for step, _ in steps(outcomes, replay, by_policy(policy, len(replay), seed), spec, seed):
+        days = (step.turn.now - replay.decided_at[step.journey, 0]) / DAY
+        found[step.journey] += outcomes.worth * spec.reward.discount(days)
+    return found
 
 
 def best_constant(spec: Spec, model: OutcomeModel, valid: Journeys, seed: int, tried: int = 16) -> tuple[int, float]:

@@ -1,9 +1,10 @@
 """How an evaluation is told: a table for the terminal, metrics, a plot and a page for MLflow."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 
+from engine.bundle import Bundle
 from training import report as drawing
 from training.evaluation import EVALUATION, Evaluation, Report
 from training.intervals import Estimate
@@ -45,8 +46,7 @@ def show(report: Report, console: Console) -> None:
     columns += ["true\nvalue", "true\ngain"] if known else []
     columns += ["contacts\nper week"]
     title = (
-        f"Off-policy estimates ({report.currency} per journey, by {report.evaluations[0].value.method}), "
-        f"{report.customers:,} held-out customers, {report.decisions:,} decisions"
+        f"Off-policy estimates ({report.currency} per journey, by {report.evaluations[0].value.method}), {report.who}"
     )
     rows = [["the log itself", _span(report.logged), ""]]
     rows[0] += [""] * (len(columns) - len(rows[0]))
@@ -56,6 +56,12 @@ def show(report: Report, console: Console) -> None:
     console.print(drawing.candidates_table(rows, columns, title))
     for note in _notes(report):
         console.print(f"[dim]{note}[/]", highlight=False)
+
+
+def caution(bundles: Iterable[Bundle], console: Console) -> None:
+    """Print what the cards of the bundles say against the environment that they were trained in, once each."""
+    for text in dict.fromkeys(b.caution for b in bundles if b.caution):
+        console.print(f"[red]{text}[/]", highlight=False)
 
 
 def keep(report: Report, trained: Trained) -> None:
@@ -109,8 +115,7 @@ def page(report: Report) -> str:
     lines = [
         f"# Off-policy evaluation ({unit})",
         "",
-        f"{report.customers:,} held-out customers, {report.decisions:,} decisions. "
-        f"The log itself: {_span(report.logged)}.",
+        f"{report.who}. The log itself: {_span(report.logged)}.",
         *(f"- {note}" for note in _notes(report)),
     ]
     for e in report.evaluations:
@@ -147,8 +152,8 @@ def _notes(report: Report) -> Sequence[str]:
     found = [f"{', '.join(names)}: {note}." for note, names in notes.items()]
     if report.evaluations and report.evaluations[0].value.method == "marginal DR":
         found.append(
-            "Marginal DR rests on weights and a value model that are linear in the observation crossed with the "
-            "actions' attributes; whole-journey weights, which assume nothing, could follow "
+            "Marginal DR takes the choice of actions from the propensities; that its weights of states and its value "
+            "model are linear is an assumption. Whole-journey weights, which assume nothing, could follow "
             + ", ".join(f"{e.candidate} {e.support['decisions']:.0f}" for e in report.evaluations)
             + " decisions."
         )

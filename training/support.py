@@ -12,8 +12,9 @@ LEAST_ESS = 30.0
 MOST_UNSUPPORTED = 0.05
 """The largest share of a policy's probability that may lie on actions the log never took."""
 
-CONTRADICTION = 4.0
-"""Standard errors that the mean weight may be away from 1 before the propensities are called contradictory.
+CONTRADICTION, MOST_UNBALANCED = 4.0, 0.1
+"""Standard errors, and how much in all, that the mean weight may be away from 1, its expectation when the propensities
+are right and the log covers the policy.
 """
 
 
@@ -45,12 +46,11 @@ class Support:
         """Why no estimator may answer; empty when there is no reason."""
         if self.unsupported > MOST_UNSUPPORTED:
             return f"{self.unsupported:.0%} of its choices are actions that the log never took"
-        return ""
-
-    def caveat(self) -> str:
-        """What a reader of the estimates must know; empty when nothing."""
-        if abs(self.drift) > CONTRADICTION and abs(self.mean - 1) > 0.1:
-            return f"mean weight {self.mean:.2f} instead of 1: the propensities contradict the observed shares"
+        if abs(self.drift) > CONTRADICTION and abs(self.mean - 1) > MOST_UNBALANCED:
+            return (
+                f"mean weight {self.mean:.2f} instead of 1: the propensities contradict the observed shares, or there "
+                "are situations in which the log never does what it would do"
+            )
         return ""
 
 

@@ -45,7 +45,7 @@ CHAMPION = "champion"
 BUNDLE, MODEL = "bundle", "policy"
 """Artifact folder of a candidate's bundle; name of its MLflow model."""
 
-_EXPLAINED = "\n\n| metric | meaning |\n|---|---|\n"
+TABLE = "\n\n| metric | meaning |\n|---|---|\n"
 _REQUIREMENTS = ("numpy", "pandas", "pydantic", "onnxruntime", "tzdata")
 
 
@@ -84,11 +84,11 @@ class Run:
         now = _milliseconds()
         # Five digits: the UI shows all that there are.
         self._client.log_batch(self.id, metrics=[Metric(k, float(f"{v:.5g}"), now, 0) for k, v in values.items()])
-        text, _, table = self.note.partition(_EXPLAINED)
+        text, _, table = self.note.partition(TABLE)
         rows = dict(line.strip("| ").split(" | ", 1) for line in table.splitlines())
         rows |= {f"`{k}`": explained[k] for k in values}
         lines = [f"| {k} | {v} |" for k, v in sorted(rows.items())]
-        self._describe(text + _EXPLAINED + "\n".join(lines))
+        self._describe(text + TABLE + "\n".join(lines))
 
     def curve(self, name: str, steps: Sequence[int], values: Sequence[float]) -> None:
         """A metric over steps, drawn by the UI as a line."""
@@ -118,8 +118,8 @@ class Run:
 
     def describe(self, text: str) -> None:
         """Markdown that stands at the head of the run's page, above the table of its metrics."""
-        table = self.note.partition(_EXPLAINED)[2]
-        self._describe(text + (_EXPLAINED + table if table else ""))
+        table = self.note.partition(TABLE)[2]
+        self._describe(text + (TABLE + table if table else ""))
 
     @property
     def note(self) -> str:

@@ -19,16 +19,20 @@ from rich.console import Console
 from engine.errors import LogError, TrainingError
 from engine.spec import Spec
 from training import report
+from training.calibration import Calibration
 from training.candidates import COLUMNS, Ground, Settings, candidates, logged_shares, record
-from training.certificate import Calibration, Certificate, certificate
+from training.certificate import Certificate, certificate
+from training.certificate_page import page, show
 from training.clone import FitSettings, clone_behaviour
+from training.comparisons import Pace
 from training.fit import OutcomeSettings, fit_outcome_model
 from training.journeys import Journeys
 from training.logs import quality, read_log
+from training.network import NetworkPolicy
 from training.ppo import PpoSettings
 from training.quality import QualityReport, tell
 from training.story import Story
-from training.tracking import Run, Tracking
+from training.tracking import TABLE, Run, Tracking
 from training.trained import OUTCOME_MODEL
 from training.views import keep_view
 
@@ -38,25 +42,58 @@ EXPLAINED = {
     "customers": "customers in the log",
     "clone_loss": "cross-entropy of the logged actions under the behaviour clone, validation customers, nats",
     "checks_failed": "checks of the environment's certificate that failed on held-out customers",
+    "two_sample_auc": "how well a classifier tells made-up journeys from held-out ones; 0.5 = a guess",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
-    """The log as journeys, and its customers in three parts. Nothing is ever chosen by looking at `test`."""
+class Whole:
+    """What is kept of all journeys together: the arrays themselves would hold every decision twice.
 
-    everyone: Journeys
+    value: mean discounted return. unknown: share of the decisions without a propensity. fingerprint: 16 hex digits over
+    what was decided, when, and what it earned.
+    """
+
+    customers: int
+    decisions: int
+    value: float
+    unknown: float
+    fingerprint: str
+
+    @staticmethod
+    def of(everyone: Journeys) -> "Whole":
+        digest = blake2b(digest_size=8)
+        for array in (everyone.decided_at, everyone.action, everyone.reward):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return Whole(
+            customers=len(everyone.customer_ids),
+            decisions=len(everyone),
+            value=float(everyone.returns().mean()),
+            unknown=float(np.isnan(everyone.propensity).mean()),
+            fingerprint=digest.hexdigest(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The log as journeys, its customers in three parts. Nothing is ever chosen by looking at `test`."""
+
+    whole: Whole
     train: Journeys
     valid: Journeys
     test: Journeys
 
-    @property
-    def fingerprint(self) -> str:
-        """16 hex digits over what was decided, when, and what it earned."""
-        whole = blake2b(digest_size=8)
-        for array in (self.everyone.decided_at, self.everyone.action, self.everyone.reward):
-            whole.update(np.ascontiguousarray(array).tobytes())
-        return whole.hexdigest()
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What whoever starts a training may choose. steps: decisions that PPO sees, None = by the log's size.
+    allow_uncertified: go on when the environment fails its certificate. pessimism: see `candidates.Settings`.
+    """
+
+    seed: int = 0
+    steps: int | None = None
+    allow_uncertified: bool = False
+    pessimism: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +106,16 @@ class Plan:
     allow_uncertified: bool = False
 
     @staticmethod
-    def of(seed: int, decisions: int, steps: int | None = None, allow_uncertified: bool = False) -> "Plan":
+    def of(wishes: Wishes, decisions: int) -> "Plan":
         """For a log with this many training decisions. PPO sees ten times as many, within limits, unless told."""
-        steps = steps or int(np.clip(10 * decisions, 20_000, PpoSettings().steps))
+        seed, steps = wishes.seed, wishes.steps or int(np.clip(10 * decisions, 20_000, PpoSettings().steps))
         return Plan(
             clone=FitSettings(seed=seed),
             outcomes=OutcomeSettings(seed=seed),
-            candidates=Settings(seed, FitSettings(seed=seed, epochs=8), PpoSettings(seed=seed, steps=steps)),
-            allow_uncertified=allow_uncertified,
+            candidates=Settings(
+                seed, FitSettings(seed=seed, epochs=8), PpoSettings(seed=seed, steps=steps), wishes.pessimism
+            ),
+            allow_uncertified=wishes.allow_uncertified,
         )
 
 
@@ -84,9 +123,7 @@ def run(
     spec: Path,
     log: str,
     experiment: str | None = None,
-    seed: int = 0,
-    steps: int | None = None,
-    allow_uncertified: bool = False,
+    wishes: Wishes = Wishes(),
 ) -> str:
     """The `train` verb; returns the parent's run id. Writes below `mlruns/` in the current folder.
 
@@ -95,13 +132,13 @@ def run(
     torch.set_num_threads(1)  # networks this small gain nothing from more, and lose much when other work runs
     story = Story(Console())
     declared = Spec.read(spec)
-    data = read(declared, log, seed, story)
-    plan = Plan.of(seed, len(data.train), steps, allow_uncertified)
+    data = read(declared, log, wishes.seed, story)
+    plan = Plan.of(wishes, len(data.train))
     tracking, experiment = Tracking(), experiment or declared.name
     with tracking.run(f"training {datetime.now(UTC):%Y-%m-%d %H:%M:%S}", experiment) as parent:
         source = str(Path(log).resolve()) if Path(log).exists() else log
         _describe(parent, declared, data, {"log": source, "spec": str(spec.resolve())})
-        parent.params({"seed": seed, "ppo_steps": plan.candidates.ppo.steps})
+        parent.params({"seed": wishes.seed, "ppo_steps": plan.candidates.ppo.steps})
         train(declared, data, plan, story, (tracking, parent, experiment))
     story.say(f"run {parent.id} in {tracking.folder}")
     story.say("next: [bold]nextbest evaluate[/] estimates the candidates on held-out customers, ", end="")
@@ -119,17 +156,14 @@ def read(spec: Spec, log: str, seed: int, story: Story) -> Data:
     errors = sum(f.level == "error" for f in checked.findings)
     if errors:
         raise LogError(f"{log}: {errors} finding{'s' * (errors > 1)} above must be mended before training")
-    data = Data(everyone, *everyone.split(seed))
+    data = Data(Whole.of(everyone), *everyone.split(seed))
     for part, journeys in (("training", data.train), ("validation", data.valid), ("test", data.test)):
         if not len(journeys):
-            raise LogError(
-                f"{log}: found no {part} customers; expected more than {len(everyone.customer_ids)} customers"
-            )
-    if np.isnan(everyone.propensity).any():
-        share = float(np.isnan(everyone.propensity).mean())
+            raise LogError(f"{log}: found no {part} customers; expected more than {data.whole.customers} customers")
+    if data.whole.unknown:
         story.say(
-            f"[yellow]{share:.0%} of the decisions have no propensity: the behaviour clone's probabilities stand in "
-            "(estimated), and estimates are only as good as it is.[/]"
+            f"[yellow]{data.whole.unknown:.0%} of the decisions have no propensity: the behaviour clone's "
+            "probabilities stand in (estimated), and estimates are only as good as it is.[/]"
         )
     return data
 
@@ -155,66 +189,55 @@ def train(spec: Spec, data: Data, plan: Plan, story: Story, records: tuple[Track
         file = Path(folder) / Path(OUTCOME_MODEL).name
         model.save(file)
         parent.files(file, str(Path(OUTCOME_MODEL).parent))
-    with story.stage("checking the environment on held-out customers"):
-        found = certificate(spec, model, data.test, plan.candidates.seed)
-    _tell(spec, found, plan, story, parent)
-    ground = Ground(spec, data.train, data.valid, model, clone)
-    rows, shares = [], {"logged": logged_shares(data.valid, len(spec.catalogue))}
+    stand_in = NetworkPolicy(clone.network, spec.attributes.encode(spec.catalogue))
+    with story.stage("checking the environment on held-out customers") as progress:
+        found = certificate(spec, model, data.test, stand_in, plan.candidates.seed, progress)
+    _certify(spec, found, plan, story, parent)
+    ground = Ground(spec, data.train, data.valid, model, clone, found.card())
+    rows, named, shares = [], list[str](), {"logged": logged_shares(data.valid, len(spec.catalogue))}
     for made in candidates(ground, plan.candidates, story):
         judged = record(ground, made, tracking, parent, experiment)
         rows.append(judged.row)
+        named += [f"{made.name} is {made.params['action']}"] if "action" in made.params else []
         shares[made.name] = judged.share
     parent.plot("action_mix", report.action_mix(spec.catalogue, shares))
     keep_view(tracking, parent.id, "environment_value")
-    title = f"Candidates in the learned environment, validation journeys ({spec.currency} per journey)"
+    where = "learned environment" if found.passed else "UNCERTIFIED environment"
+    title = f"Candidates in the {where}, validation journeys ({spec.currency} per journey)"
     story.console.print(report.candidates_table(rows, COLUMNS, title))
+    for line in named:
+        story.say(f"[dim]{line} wherever it may be sent, else hold[/]")
 
 
 def _describe(parent: Run, spec: Spec, data: Data, sources: dict[str, str]) -> None:
     """What the run stands for: its log, its numbers, where the propensities come from."""
-    known = "estimated" if np.isnan(data.everyone.propensity).any() else "logged"
+    known = "estimated" if data.whole.unknown else "logged"
     parent.tags({"kind": "training", "propensities": known} | sources)
     parent.describe(
         f"Candidates for **{spec.name}**, one child run each. Propensities: {known}. Values are discounted returns in "
         f"{spec.currency} per journey."
     )
-    counts = {"decisions": len(data.everyone), "customers": len(data.everyone.customer_ids)}
-    parent.dataset(spec.name, data.fingerprint, sources["log"], counts)
-    parent.metrics(counts | {"logged_value": float(data.everyone.returns().mean())}, EXPLAINED)
+    counts = {"decisions": data.whole.decisions, "customers": data.whole.customers}
+    parent.dataset(spec.name, data.whole.fingerprint, sources["log"], counts)
+    parent.metrics(counts | {"logged_value": data.whole.value}, EXPLAINED)
 
 
-def _tell(spec: Spec, found: Certificate, plan: Plan, story: Story, parent: Run) -> None:
+def _certify(spec: Spec, found: Certificate, plan: Plan, story: Story, parent: Run) -> None:
     """Print and keep the certificate. Raises TrainingError when it failed and that was not allowed."""
-    failed = found.failures()
-    verdict = "[green]passed[/]" if found.passed else f"[red]failed {len(failed)} of {len(found.checks)} checks[/]"
-    rows = [
-        (
-            c.outcome,
-            f"{c.rate:.2%}",
-            f"{100 * c.ece:.2f}",
-            f"{c.slope:.2f}" if c.judged and c.skill > 0.01 else "",
-            f"{c.skill:.0%}",
-        )
-        for c in found.calibrations
-    ]
-    columns = ("outcome of a decision", "share", "calibration error, points", "slope", "explained")
-    title = f"The environment on {found.customers:,} held-out customers"
-    story.console.print(report.candidates_table(rows, columns, title))
-    worth, unit = found.value, f"{spec.currency} per journey"
-    story.say(
-        f"worth of the logged actions: {report.figure(worth.simulated)} in it, {report.figure(worth.real)} in truth "
-        f"({unit})"
-    )
-    story.say(f"certificate: {verdict}")
-    for check in failed:
-        story.say(f"  [red]{check.name}[/]: {check.value:.3g}, expected {check.threshold}; {check.why}")
+    failed, unit = found.failures(), f"{spec.currency} per journey"
+    show(found, unit, story.console)
     parent.text("environment/certificate.json", json.dumps(found.to_json(), indent=2))
+    parent.text("environment/certificate.md", page(found, unit))
     tables = {c.outcome: _reliability(c) for c in found.calibrations if max(c.observed, default=0) > 0}
     parent.plot("calibration", report.calibration(tables))
-    parent.metrics({"checks_failed": float(len(failed))}, EXPLAINED)
+    parent.plot("events_over_the_journey", report.courses({p.kind: _course(p) for p in found.comparisons.paces}))
+    parent.metrics({"checks_failed": float(len(failed)), "two_sample_auc": found.two_sample.auc}, EXPLAINED)
     parent.tags({"certificate": "passed" if found.passed else "failed"})
-    if failed and not plan.allow_uncertified:
-        names = ", ".join(check.name for check in failed)
+    if not failed:
+        return
+    names = ", ".join(check.name for check in failed)
+    parent.describe(f"{parent.note.partition(TABLE)[0]}\n\n**Uncertified environment**: failed {names}.")
+    if not plan.allow_uncertified:
         raise TrainingError(
             f"the environment failed its certificate ({names}): no policy trained in it can be trusted; "
             "--allow-uncertified goes on all the same"
@@ -223,3 +246,8 @@ def _tell(spec: Spec, found: Certificate, plan: Plan, story: Story, parent: Run)
 
 def _reliability(found: Calibration) -> report.Reliability:
     return report.Reliability(*(np.array(x, np.float64) for x in (found.predicted, found.observed, found.count)))
+
+
+def _course(pace: Pace) -> report.Course:
+    columns = (np.array([getattr(p, name) for p in pace.parts]) for name in ("real", "simulated", "error"))
+    return report.Course(pace.upto, *columns)

@@ -17,11 +17,12 @@ OUTCOME_MODEL = "environment/outcome_model.zip"
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """One training. bundles: by candidate's name; runs: name → run id of the child; log: folder or URL; seed: of the
-    split of its customers.
+    """One training. run: its id; title: its name. bundles: by candidate's name; runs: name → run id of the child; log:
+    folder or URL; seed: of the split of its customers.
     """
 
     run: str
+    title: str
     bundles: Mapping[str, Bundle]
     runs: Mapping[str, str]
     log: str
@@ -37,9 +38,11 @@ class Trained:
         children = tracking.candidates(parent)
         if not children:
             raise TrainingError(f"run {parent}: found no candidate with a bundle; `nextbest train` makes them")
-        data = tracking.record(parent).data
+        record = tracking.record(parent)
+        data = record.data
         return Trained(
             run=parent,
+            title=record.info.run_name,
             bundles={child.name: Bundle.load(child.bundle) for child in children},
             runs={child.name: child.run_id for child in children},
             log=data.tags["log"],

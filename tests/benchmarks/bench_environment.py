@@ -59,7 +59,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Spec, Journeys, Jo
     place, folder = world("retail"), tmp_path_factory.mktemp("bench") / "log"
     replay = place.replay(LOGGED, 28, seed=1)
     log = simulate(place, replay, by_policy(place.logging_policy(), LOGGED, 1), place.spec, 1)
-    write_log(folder, place, log, "marketer", 1)
+    write_log(folder, place.spec, log, "marketer", {"world": place.name})
     train, valid, _ = Journeys.of(place.spec, read_log(place.spec, folder)).split(0, (0.8, 0.19, 0.01))
     return place.spec, train, valid
 

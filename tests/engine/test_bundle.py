@@ -48,6 +48,26 @@ def test_what_was_written_comes_back(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "bundle"]
 
 
+@pytest.mark.parametrize(
+    ("certificate", "caution"),
+    [
+        ({}, ""),
+        ({"passed": True, "failed": []}, ""),
+        ({"passed": False, "failed": ["value:x"]}, "Uncertified: the environment of its training failed value:x."),
+        (
+            {"passed": False, "failed": ["a", "b", "c", "d", "e"]},
+            "Uncertified: the environment of its training failed a, b, c and 2 more.",
+        ),
+    ],
+)
+def test_a_bundle_says_when_its_environment_was_not_certified(
+    tmp_path: Path, certificate: dict[str, Any], caution: str
+) -> None:
+    assert write(tmp_path / "bundle").caution == ""
+    card = {**CARD, "certificate": certificate}
+    assert write(tmp_path / "bundle", card=card).caution == caution
+
+
 def test_a_bundle_stands_alone(tmp_path: Path) -> None:
     """It can be moved, and the contents file that its spec names may be gone."""
     (tmp_path / "contents.csv").write_text(CSV)

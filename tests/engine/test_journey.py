@@ -166,7 +166,8 @@ def test_any_order_one_by_one(history: History, data: st.DataObject) -> None:
 @settings(max_examples=25)
 @given(st.lists(histories, min_size=2, max_size=3), st.data())
 def test_any_batches_of_many_customers(whole: list[History], data: st.DataObject) -> None:
-    state = FOLD.empty(len(whole))
+    silent = data.draw(st.sampled_from([0, 9]), label="customers of whom nothing is told")
+    state = FOLD.empty(len(whole) + silent)
     told = [(row, piece) for row, history in enumerate(whole) for part in history for piece in part]
     told = data.draw(st.permutations(told))
     while told:
@@ -176,7 +177,7 @@ def test_any_batches_of_many_customers(whole: list[History], data: st.DataObject
         sent = [(row, c) for row, c in batch if isinstance(c, Contact)]
         rows = [row for row, _ in happened] + [row for row, _ in sent]
         add_all(state, rows, ([e for _, e in happened], [c for _, c in sent]))
-    for row, history in enumerate(whole):
+    for row, history in enumerate([*whole, *[([], [])] * silent]):
         expect(state, row, history)
 
 

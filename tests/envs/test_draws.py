@@ -14,6 +14,17 @@ def test_a_row_draws_in_a_batch_what_it_draws_alone(seed: int, rows: int, blocks
         np.testing.assert_array_equal(batch.uniform(k)[-1], alone.uniform(k)[0])
 
 
+def test_rows_of_a_large_batch_draw_what_they_draw_alone() -> None:
+    """Large batches are mixed a block of rows at a time."""
+    batch = Draws.seeded(3, 300)
+    batch.uniform(4)
+    drawn = batch.uniform(6)
+    for row in (0, 127, 128, 255, 256, 299):
+        alone = Draws.seeded(3 + row, 1)
+        alone.uniform(4)
+        np.testing.assert_array_equal(drawn[row], alone.uniform(6)[0])
+
+
 def test_cutting_a_stream_into_blocks_changes_nothing() -> None:
     whole, cut = Draws.seeded(5, 3), Draws.seeded(5, 3)
     np.testing.assert_array_equal(whole.uniform(7), np.concatenate([cut.uniform(2), cut.uniform(5)], axis=1))

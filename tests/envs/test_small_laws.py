@@ -142,6 +142,7 @@ def test_drift_the_best_action_changes_at_half_time() -> None:
     best = Problem.of(place, 28).optimum().table.argmax(axis=2)
     assert (best[:14] == [row(place, "email", "coats"), row(place, "push", "coats")]).all()
     assert (best[14:] == [row(place, "email", "shirts"), row(place, "push", "shirts")]).all()
+    assert place.law.era(np.array([drift.CHANGE - 1.0, drift.CHANGE])).tolist() == [0, 1]
     log = logged(place, 6000, 2)
     halves = [mean_reward(half, len(place.spec.catalogue)) for half in split_at(log, drift.CHANGE)]
     coats, shirts = row(place, "email", "coats"), row(place, "email", "shirts")

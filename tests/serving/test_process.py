@@ -16,7 +16,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from engine.bundle import Bundle
+from engine.bundle import Bundle, write_bundle
 from engine.errors import NextBestError, ServiceError
 from engine.records import Event, Request
 from serving.answers import Decided
@@ -49,6 +49,21 @@ def running(bundle: Path, store: Path) -> Iterator[tuple["subprocess.Popen[str]"
 
 def request(i: int) -> Request:
     return Request(f"r{i}", f"c{i % 7}", {"loyalty": "regular"}, "Europe/Berlin")
+
+
+def test_an_uncertified_bundle_is_served_with_a_warning(tmp_path: Path, bundle: Bundle) -> None:
+    uncertified = write_bundle(
+        tmp_path / "bundle",
+        (bundle.path / "policy.onnx").read_bytes(),
+        (bundle.path / "actions.onnx").read_bytes(),
+        bundle.spec,
+        bundle.attributes,
+        {"certificate": {"passed": False, "failed": ["two_sample"]}},
+    )
+    with running(uncertified.path, tmp_path / "s.db") as (process, _):
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=20)
+    assert "Uncertified: the environment of its training failed two_sample." in out
 
 
 def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, bundle: Bundle) -> None:

@@ -31,6 +31,7 @@ def journeys_of(spec: Spec, replay: Replay, parts: list[Step]) -> Journeys:
     events = EventColumns.concat([p.events for p in parts])
     row = np.concatenate([p.events.row + start for p, start in zip(parts, first, strict=True)])
     events = EventColumns(back[row], events.kind, events.occurred_at, events.value, events.channel, events.content)
+    events = events.take(np.argsort(events.row, kind="stable"))  # as a log's are: `Journeys.take` relies on it
     n, kinds = len(customer), len(spec.kinds)
     cell = events.row * kinds + events.kind
     mask = np.concatenate([p.mask for p in parts])[order]

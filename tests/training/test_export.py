@@ -96,7 +96,7 @@ def test_a_difference_between_torch_and_onnx_is_an_error_and_leaves_nothing(
 ) -> None:
     other = network(1)
     monkeypatch.setattr(export, "policy_onnx", lambda made, real=export.policy_onnx: real(other))
-    with pytest.raises(TrainingError, match="differ by"):
+    with pytest.raises(TrainingError, match="differ from the trained ones by"):
         export.export_bundle(network(0), SPEC, {}, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
 

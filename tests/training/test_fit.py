@@ -90,6 +90,48 @@ def test_progress_goes_to_the_end() -> None:
     assert told[-1] == (100, 100)
 
 
+def test_a_large_log_is_decided_by_steps_and_judged_several_times_a_pass() -> None:
+    """Steps, not passes, end a training; here there are three times as many steps in the five passes."""
+    train, valid, told = journeys(60), journeys(20, 1), list[int]()
+    few = replace(SMALL, batch=4, least_steps=1, patience=99)
+    steps = 5 * (len(train) // 4)
+    fit_outcome_model(
+        SPEC, train, valid, replace(few, most_steps=steps // 3, checks=8), lambda done, _: told.append(done)
+    )
+    assert len(told) == 2 * (8 + 1)  # of two ensembles, and that each is done
+    assert told[-1] == 100
+
+
+def test_limits_that_a_small_log_does_not_reach_change_nothing() -> None:
+    train, valid = journeys(60), journeys(20, 1)
+    one = fit_outcome_model(SPEC, train, valid, SMALL)
+    two = fit_outcome_model(SPEC, train, valid, replace(SMALL, most_steps=10**9, judged=len(valid)))
+    for a, b in zip(one.outcome.weights, two.outcome.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_few_validation_decisions_judge_nearly_as_well_as_all() -> None:
+    train, valid = journeys(300), journeys(300, 1)
+    turn = turns(SPEC, valid)
+    loss = []
+    for judged in (len(valid), len(valid) // 4):
+        model = fit_outcome_model(SPEC, train, valid, replace(SMALL, judged=judged))
+        told = evidence_of(SPEC, valid, turn, model.inputs, model.streams).told[:, : model.layout.told]
+        chances = model.probabilities(turn, told)
+        loss.append(-np.log(np.where(valid.counts > 0, chances, 1 - chances)).sum(axis=1).mean())
+    assert loss[1] == pytest.approx(loss[0], rel=0.03)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_device_changes_only_rounding(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("this machine has no GPU that torch can use")
+    train, valid = journeys(60), journeys(20, 1)
+    one, two = (fit_outcome_model(SPEC, train, valid, replace(SMALL, device=d)) for d in ("cpu", device))
+    for a, b in zip(one.outcome.weights, two.outcome.weights, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-3)
+
+
 @pytest.mark.parametrize("longest", [1, 3])
 def test_a_handful_of_decisions_is_enough_to_run(longest: int) -> None:
     """Constant features, kinds that never happen, one-decision journeys, no validation customers."""

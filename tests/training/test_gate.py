@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -111,7 +113,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
     return Tracking(tmp_path_factory.mktemp("gate") / "mlruns")
 
 
-def training(store: Tracking, folder: Path, bounds: Mapping[str, float], evaluated: bool = True) -> str:
+def training(
+    store: Tracking,
+    folder: Path,
+    bounds: Mapping[str, float],
+    evaluated: bool = True,
+    card: Mapping[str, Any] = MappingProxyType({}),
+) -> str:
     """A training with these candidates; returns the parent's run id."""
     versions = {}
     with store.run("training", "shop") as parent:
@@ -120,7 +128,7 @@ def training(store: Tracking, folder: Path, bounds: Mapping[str, float], evaluat
             network = TwoTower(
                 Shape(SPEC.encoder.size, SPEC.attributes.size, embedding=4, hidden=8), epsilon=0.1 + i / 9
             )
-            versions[name] = export.export_bundle(network, SPEC, {"name": name}, folder / name).version
+            versions[name] = export.export_bundle(network, SPEC, {"name": name, **card}, folder / name).version
             with store.run(name, "shop", parent.id) as child:
                 child.tags({"kind": "candidate"})
                 child.files(folder / name, BUNDLE)
@@ -157,6 +165,19 @@ def test_promote_falls_back_to_the_clone_or_is_forced(store: Tracking, tmp_path:
     assert "the gate would have chosen behaviour_cloning" in store.record(run_id).data.tags["gate_reason"]
     with pytest.raises(TrainingError, match="found no candidate 'pqo'; did you mean 'ppo'"):
         gate.run(parent, "second", force="pqo", store=store.folder)
+
+
+def test_an_uncertified_bundle_is_promoted_with_a_warning(
+    store: Tracking, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = {"certificate": {"passed": False, "failed": ["value:logged actions"]}}
+    parent = training(store, tmp_path, {CLONE: 0.0, "ppo": 1.25}, card=card)
+    version = gate.run(parent, "uncertified", store=store.folder)
+    said = "Uncertified: the environment of its training failed value:logged actions."
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert said in str(store.client.get_model_version("uncertified", version).description)
+    export.run("uncertified@champion", tmp_path / "out", store.folder)
+    assert said in " ".join(capsys.readouterr().out.split())
 
 
 def test_promote_needs_an_evaluation_of_these_very_bundles(store: Tracking, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import torch
 
 from engine.errors import TrainingError
 from engine.records import Floats32
-from training.network import NetworkPolicy, Shape, TwoTower, constant, hold, uniform
+from training.network import NetworkPolicy, Shape, TwoTower, constant, hold, moments, uniform
 
 D, N = 7, 6
 IDENTITY = slice(4, 4 + N - 1)
@@ -77,6 +77,14 @@ def test_the_normaliser_centres_clips_and_ignores_constant_features() -> None:
     assert (seen[:, -1] == 0).all()
     assert made.normalised(torch.full((1, D), 1e9)).max() == 5.0
     assert made.scale[3] == 50.0
+
+
+@pytest.mark.parametrize("columns", [1, 7, 17, 33, 40])
+def test_moments_a_few_columns_at_a_time_are_those_of_the_whole(columns: int) -> None:
+    table = np.random.default_rng(0).lognormal(size=(500, columns)).astype(np.float32)
+    mean, std = moments(table)
+    np.testing.assert_allclose(mean, table.mean(0, dtype=np.float64), rtol=1e-13)
+    np.testing.assert_allclose(std, table.std(0, dtype=np.float64), rtol=1e-13)
 
 
 def test_an_action_is_known_by_its_attributes_not_its_place() -> None:

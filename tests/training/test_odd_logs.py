@@ -23,7 +23,7 @@ DAY = pd.Timedelta(days=1)
 
 
 def log() -> Frames:
-    return random_log(11, customers=60, decisions=600, events=1500)
+    return random_log(11, customers=120, decisions=1200, events=3000)
 
 
 def one_action(frames: Frames) -> None:
@@ -45,7 +45,7 @@ def constant(frames: Frames) -> None:
 
 
 def half_missing(frames: Frames) -> None:
-    frames["decisions"]["balance"] = np.where(np.arange(600) % 2, np.nan, 1.0)
+    frames["decisions"]["balance"] = np.where(np.arange(1200) % 2, np.nan, 1.0)
 
 
 def repeated(frames: Frames) -> None:
@@ -84,6 +84,15 @@ def huge(frames: Frames) -> None:
     events.loc[events.index[events["kind"] == "order"][:2], "value"] = 1e12
 
 
+def worthless(frames: Frames) -> None:
+    frames["events"] = frames["events"][frames["events"]["kind"] != "stop"].assign(value=np.nan)
+
+
+def whale(frames: Frames) -> None:
+    events = frames["events"]
+    events.loc[(events["kind"] == "order") & (events["customer_id"] == "k5"), "value"] = 4_000.0
+
+
 ODD: dict[Callable[[Frames], None], str] = {
     one_action: "error coverage: every decision is hold",
     always: "",
@@ -97,6 +106,8 @@ ODD: dict[Callable[[Frames], None], str] = {
     busy: "",
     strangers: "",
     huge: "warning values: order: found 1e+12",
+    worthless: "error reward: nothing that followed a decision was worth anything, though order was seen",
+    whale: "warning tails: one of 118 customers (k5) brought",
 }
 
 

@@ -211,5 +211,5 @@ def test_unsupported_mass_counts_what_the_log_never_did() -> None:
 def test_wrong_propensities_are_told_by_the_mean_weight() -> None:
     log = one_step_log(2_000, seed=8)[0]
     ratio = log["w"][:, None]
-    assert support_of(ratio, ratio, 0.0).caveat() == ""
-    assert "contradict" in support_of(2 * ratio, 2 * ratio, 0.0).caveat()
+    assert support_of(ratio, ratio, 0.0).objection() == ""
+    assert "contradict" in support_of(2 * ratio, 2 * ratio, 0.0).objection()

@@ -7,13 +7,14 @@ import torch
 
 from engine.bundle import Bundle
 from engine.errors import LogError, TrainingError
+from engine.policy import Policy
 from engine.records import HOLD, Bools, Floats32
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
 from envs.vector_env import VectorJourneyEnv
 from tests.training.small_log import SPEC, random_log, write
 from training import ppo, rollout, train
-from training.certificate import Certificate, certificate
+from training.certificate import Certificate, Progress, certificate
 from training.clone import FitSettings, clone_behaviour
 from training.expected import ExpectedOutcomes, ExpectedRewards
 from training.fit import OutcomeSettings, fit_outcome_model
@@ -150,12 +151,20 @@ def test_the_best_constant_is_one_that_the_log_tried(
     assert np.isfinite(value)
 
 
+def failing(
+    spec: Spec, model: EnsembleOutcomeModel, test: Journeys, clone: Policy, seed: int, progress: Progress
+) -> Certificate:
+    found = certificate(spec, model, test, clone, seed, progress)
+    return replace(found, checks=(replace(found.checks[0], strain=1.5), *found.checks[1:]))
+
+
 def test_the_verb_makes_candidates_and_registers_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nextbest.toml").write_text(SPEC.text)
-    run_id = train.run(tmp_path / "nextbest.toml", str(folder), steps=2048, allow_uncertified=True)
+    monkeypatch.setattr("training.train.certificate", failing)
+    run_id = train.run(tmp_path / "nextbest.toml", str(folder), wishes=train.Wishes(steps=2048, allow_uncertified=True))
     tracking = Tracking(tmp_path / "mlruns")
     assert tracking.latest() == run_id
     found = {c.name: Bundle.load(c.bundle) for c in tracking.candidates(run_id)}
@@ -167,6 +176,7 @@ def test_the_verb_makes_candidates_and_registers_nothing(
     assert isinstance(Trained.of(tracking, run_id).model(), EnsembleOutcomeModel)
     assert tracking.artifact(run_id, "plots/calibration.png").exists()
     told = capsys.readouterr().out
+    _said_to_be_uncertified(tracking, run_id, told)
     assert "100% of the decisions have no propensity" in told
     assert "nextbest evaluate" in told
 
@@ -180,7 +190,7 @@ def test_a_log_with_an_error_in_it_stops_before_anything_is_written(
     (tmp_path / "nextbest.toml").write_text(SPEC.text)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LogError):
-        train.run(tmp_path / "nextbest.toml", str(source), steps=2048)
+        train.run(tmp_path / "nextbest.toml", str(source), wishes=train.Wishes(steps=2048))
     assert not (tmp_path / "mlruns").exists()
 
 
@@ -190,14 +200,29 @@ def test_a_failed_certificate_refuses_unless_allowed(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nextbest.toml").write_text(SPEC.text)
 
-    def failing(spec: Spec, model: EnsembleOutcomeModel, test: Journeys, seed: int) -> Certificate:
-        found = certificate(spec, model, test, seed)
-        return replace(found, checks=(replace(found.checks[0], passed=False), *found.checks[1:]))
-
     monkeypatch.setattr("training.train.certificate", failing)
     with pytest.raises(TrainingError, match="failed its certificate"):
-        train.run(tmp_path / "nextbest.toml", str(folder), steps=2048)
+        train.run(tmp_path / "nextbest.toml", str(folder), wishes=train.Wishes(steps=2048))
     assert Tracking(tmp_path / "mlruns").client.search_runs(["1"])[0].info.status == "FAILED"
+
+
+def _said_to_be_uncertified(tracking: Tracking, run_id: str, told: str) -> None:
+    """Everywhere a bundle of this training is shown."""
+    assert "UNCERTIFIED environment" in told
+    record = tracking.record(run_id)
+    assert record.data.tags["certificate"] == "failed"
+    assert "**Uncertified environment**: failed" in record.data.tags["mlflow.note.content"]
+    assert "| `checks_failed` |" in record.data.tags["mlflow.note.content"]
+    for child in tracking.candidates(run_id):
+        bundle, tags = Bundle.load(child.bundle), tracking.record(child.run_id).data.tags
+        assert bundle.caution.startswith("Uncertified: the environment of its training failed ")
+        assert tags["certificate"] == "failed"
+        assert bundle.caution in tags["mlflow.note.content"]
+        assert bundle.card["certificate"]["customers"] > 0
+    page = tracking.artifact(run_id, "environment/certificate.md").read_text("utf-8")
+    assert "**failed" in page.partition("\n")[0]
+    for name in ("environment/certificate.json", "plots/events_over_the_journey.png"):
+        assert tracking.artifact(run_id, name).exists()
 
 
 def _paid(part: Journeys, row: int) -> Journeys:
