@@ -45,6 +45,10 @@ def read_error(error: Any, target: str) -> NextBestError:
     code, message = error.code(), error.details() or ""
     if rpc_status.from_call(error) is None and code in _SILENCE:
         return _SILENCE[code](target, message.rpartition(": ")[2].strip("[]"))
+    if code == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in message:
+        # grpc's own refusal: no overload, so trying again would never help.
+        size = message.rpartition("larger than max ")[2].strip("()")
+        return RequestError([Violation("call", f"is too large ({size} bytes); send fewer at a time")])
     if code == grpc.StatusCode.INVALID_ARGUMENT:
         found = _detail(error, error_details_pb2.BadRequest())
         return RequestError(Violation(v.field, v.description) for v in found.field_violations)

@@ -65,7 +65,8 @@ class Client:
     def __init__(self, target: str, timeout: float = TIMEOUT) -> None:
         """target: host:port. Does not connect yet."""
         self._target, self._timeout = target, timeout
-        self._channel = grpc.insecure_channel(target)
+        # A batch of answers with explanations may well be larger than the 4 MiB that grpc takes by itself.
+        self._channel = grpc.insecure_channel(target, options=[("grpc.max_receive_message_length", -1)])
         self._decisions = DecisionServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._journeys = JourneyServiceStub(self._channel)  # type: ignore[no-untyped-call]
 

@@ -297,6 +297,29 @@ def test_a_cap_counts_to_the_second() -> None:
         assert mask[0, row] == allowed, seconds
 
 
+@pytest.mark.parametrize("seconds", [DAY - 1e-6, DAY])
+def test_a_contact_exactly_a_window_ago_is_no_longer_counted(seconds: float) -> None:
+    """As docs/spec.md says: the window is (send time − window_days, send time]; to the microsecond of the log."""
+    state, noon = CAPS.fold.empty(1), START + 12 * 3600
+    for _ in range(2):
+        CAPS.fold.add_contacts(state, np.array([0]), np.array([1]), np.array([noon]), np.array([noon]))
+    situation = state, np.zeros((1, 0)), np.array([noon + seconds]), np.array([zone_id("UTC")])
+    row = CAPS.catalogue.row("a", "x", "now")
+    assert CAPS.guardrails.mask(*situation)[0, row] == (seconds == DAY)
+    assert ("cap:a_day" in CAPS.guardrails.removed(*situation)[0].get(row, ())) == (seconds < DAY)
+
+
+def test_a_contact_planned_for_later_counts_however_much_later() -> None:
+    state, now = CAPS.fold.empty(1), np.array([START + 12 * 3600])
+    zone, context = np.array([zone_id("UTC")]), np.zeros((1, 0))
+    later, soon = (CAPS.catalogue.row("a", "y", timing) for timing in ("in_two_days", "soon"))
+    assert CAPS.guardrails.mask(state, context, now, zone)[0, soon]
+    send = CAPS.catalogue.send_at(now, zone)[0, CAPS.catalogue.timing[later]]
+    CAPS.fold.add_contacts(state, np.array([0]), np.array([later]), now, np.array([send]))
+    assert send - now[0] > 5 * LIMITS[2][1], "they are many windows apart"
+    assert CAPS.guardrails.removed(state, context, now, zone)[0][soon] == ("cap:y_soon",)
+
+
 # Quiet hours
 
 

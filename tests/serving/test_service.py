@@ -29,6 +29,7 @@ from serving.server import Server
 from serving.sqlite import SqliteStore
 from serving.transport import Transport
 from tests.serving.conftest import NOON, ask
+from tests.serving.tiny import SPEC, tiny_bundle
 
 
 @pytest.fixture
@@ -180,6 +181,23 @@ def test_a_batch_notes_values_that_are_missing(channel: grpc.Channel) -> None:
     assert dict(call.trailing_metadata())["nextbest-note"].endswith("counts as 0 (one of 2 such events)")
     _, again = journeys.TrackBatch.with_call(message, timeout=10)
     assert "nextbest-note" not in dict(again.trailing_metadata())
+
+
+def test_a_batch_of_explanations_may_be_large(tmp_path: Path) -> None:
+    """Above the 4 MiB that grpc takes by itself; what was refused so far was asked again and lost its explanations."""
+    many = "".join(f'[[contents]]\nid = "a_content_with_a_long_name_{i}"\n' for i in range(20))
+    bundle = tiny_bundle(tmp_path / "many", SPEC.replace("[[guardrails.caps]]", many + "[[guardrails.caps]]", 1))
+    with Server(bundle, tmp_path / "s.db") as server, Client(server.target) as client:
+        answers = client.decide_batch([ask(f"r{i}", "anna", explain=True) for i in range(1000)])
+    explained = [a.explanation for a in answers if a.explanation is not None]
+    assert len(explained) == 1000
+    assert sum(len(str(action)) for e in explained for action, _ in e.removed) > 4 * 1024 * 1024
+
+
+def test_a_call_that_is_too_large_is_no_overload(client: Client) -> None:
+    events = [Event("anna", nan, "click", properties={"text": "x" * 6000})] * 1000
+    with pytest.raises(RequestError, match=r"call: is too large \(\d+ vs. 4194304 bytes\); send fewer at a time"):
+        client.track_batch(events)
 
 
 def test_other_errors(client: Client, channel: grpc.Channel) -> None:
