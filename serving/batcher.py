@@ -91,7 +91,9 @@ class Batcher:
                     waiting = self._queue.popleft()
                     self._weight -= weight(waiting.call)
                     if waiting.deadline is not None and waiting.deadline <= time.monotonic():
-                        waiting.outcome.set_result(LateError("the deadline passed before the call was begun; ask again with the same ids"))
+                        waiting.outcome.set_result(
+                            LateError("the deadline passed before it was begun; ask again with the same ids")
+                        )
                         continue
                     batch.append(waiting)
                     size += weight(waiting.call)
