@@ -136,14 +136,6 @@ def _more_orders(model: EnsembleOutcomeModel) -> None:
     model.outcome.biases[-1][:, stream_of(model, "order")] += 1.0
 
 
-def _deaf(model: EnsembleOutcomeModel) -> None:
-    """Orders as often as in the log, whatever is sent."""
-    order = stream_of(model, "order")
-    model.outcome.weights[-1][:, :, order] = 0.0
-    model.outcome.links[:, :, order] = 0.0
-    model.outcome.biases[-1][:, order] = log_odds(np.array(0.36))
-
-
 @pytest.mark.parametrize(
     ("spoil", "checks"),
     [
@@ -151,7 +143,6 @@ def _deaf(model: EnsembleOutcomeModel) -> None:
         (_too_early, {"place:visit"}),
         (_too_dear, {"amount:order"}),
         (_more_orders, {"rate:order", "value:logged actions", "value:behaviour clone"}),
-        (_deaf, {"probe"}),
     ],
 )
 def test_a_model_that_is_wrong_fails_the_checks_made_for_it(
@@ -164,6 +155,19 @@ def test_a_model_that_is_wrong_fails_the_checks_made_for_it(
     assert not verdict.passed
     failed = {c.name for c in verdict.failures()} | {c.group for c in verdict.failures()}
     assert checks <= failed, [(c.name, round(c.strain, 2)) for c in verdict.checks]
+
+
+def test_a_model_that_is_deaf_fails_the_probes(model: EnsembleOutcomeModel) -> None:
+    """Orders as often as in the log, whatever is sent: only a change of policy shows it."""
+    log, order = journeys(2000, 5), stream_of(model, "order")
+    deaf = copy.deepcopy(model)
+    deaf.outcome.weights[-1][:, :, order] = 0.0
+    deaf.outcome.links[:, :, order] = 0.0
+    deaf.outcome.biases[-1][:, order] = log_odds((log.counts[:, SPEC.fold.kind_index("order")] > 0).mean())
+    deaf = EnsembleOutcomeModel(SPEC, deaf.streams, deaf.evolutions, deaf.inputs, deaf.outcome, deaf.context)
+    failed = {c.group for c in certificate(SPEC, deaf, log, Uniform(), seed=0).failures()}
+    assert "probe" in failed
+    assert not {"rate", "pace", "value", "amount"} & failed
 
 
 def test_a_model_without_memory_fails_over_journey_time() -> None:
