@@ -62,7 +62,9 @@ def test_an_uncertified_bundle_is_served_with_a_warning(tmp_path: Path, bundle: 
     )
     with running(uncertified.path, tmp_path / "s.db") as (process, _):
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=20)
+        assert process.stdout is not None
+        out = process.stdout.read()  # not communicate: the first readline may have buffered the lines after it
+        process.wait(20)
     assert "Uncertified: the environment of its training failed two_sample." in out
 
 
