@@ -1,12 +1,11 @@
 """The data-quality report: what a log holds, what is odd about it, and what it can and cannot answer."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from engine.records import DAY, Ints
 from engine.spec import Spec
@@ -89,14 +88,40 @@ def _numbers(subject: Subject) -> dict[str, float]:
 
 def show(spec: Spec, log: Log, report: QualityReport, console: Console) -> None:
     """The report on a terminal: what there is, then what was found."""
-    facts = Table(title=f"{spec.name}: {log.source}", title_justify="left", show_header=False, box=None, padding=(0, 2))
-    facts.add_row("from … to", f"{_day(log.start)} … {_day(log.end)} UTC")
-    for name, number in report.numbers.items():
-        facts.add_row(name, f"{number:,.0f}" if number == int(number) or abs(number) >= 1000 else f"{number:,.3g}")
-    console.print(facts)
-    for name, counts in (("events", report.kinds), ("decisions", report.actions)):
-        console.print(f"  {name}: {_most(counts)}", markup=False, highlight=False)
+    console.print(f"[bold]{spec.name}[/]: {log.source}", highlight=False, soft_wrap=True)
+    for line in _facts(spec, log, report):
+        console.print(f"  {line}", markup=False, highlight=False)
     tell(report.findings, console)
+
+
+def _facts(spec: Spec, log: Log, report: QualityReport) -> Iterator[str]:
+    """What the log holds, a sentence each."""
+    n, unit = report.numbers, spec.currency or "units"
+    yield f"{_day(log.start)} to {_day(log.end)} UTC, {n['days']:.0f} days"
+    yield (
+        f"{n['customers']:,.0f} customers; {n['decisions']:,.0f} decisions, {n['decisions per customer, median']:,.0f} "
+        f"each (median; {n['decisions per customer, most']:,.0f} at most), {n['days between decisions, median']:.3g} "
+        "days apart"
+    )
+    yield f"decisions: {_most(report.actions)}"
+    yield (
+        f"{n['actions logged']:,.0f} of {n['actions in the catalogue']:,.0f} actions taken, "
+        f"{n['eligible actions per decision']:.3g} eligible on average, hold in {n['share of hold']:.0%}; "
+        f"{n['share with propensity']:.0%} with a propensity"
+    )
+    yield f"{n['events']:,.0f} events, {n['events after a decision']:,.0f} of them after a decision"
+    yield f"events: {_most(report.kinds)}"
+    yield (
+        f"worth {n['discounted return per customer']:.3g} {unit} per customer, discounted; "
+        f"{n['share with a reward from events']:.2%} of the decisions earned something"
+    )
+    if "effective sample size, uniform" in n:
+        yield (
+            f"it counts as {n['effective sample size, uniform']:,.0f} decisions for a policy that takes all alike "
+            f"(as {n['effective sample size, uniform, journeys']:,.0f} customers over whole journeys), as "
+            f"{n['effective sample size, best constant']:,.0f} for the best constant, as "
+            f"{n['effective sample size, hold']:,.0f} for hold"
+        )
 
 
 def tell(findings: Iterable[Finding], console: Console) -> None:
