@@ -15,9 +15,9 @@ from training import network as networks
 from training import report
 from training.clone import FitSettings, Fitted
 from training.export import export_bundle
-from training.fit import OutcomeSettings
 from training.greedy import train_greedy
 from training.journeys import Journeys
+from training.members import OutcomeSettings
 from training.network import Shape, TwoTower
 from training.pessimism import pessimism
 from training.ppo import Curve, PpoSettings, train_ppo

@@ -16,8 +16,9 @@ from engine.spec import Spec
 from envs.disagreement import member_worths
 from envs.ensemble import EnsembleOutcomeModel
 from training.evidence import turns
-from training.fit import OutcomeSettings, Progress, fit_outcome_model
+from training.fit import fit_outcome_model
 from training.journeys import Journeys
+from training.members import OutcomeSettings, Progress
 
 STRENGTHS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 """The λ that are tried, in standard deviations of the ensemble."""

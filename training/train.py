@@ -25,9 +25,10 @@ from training.certificate import Certificate, certificate
 from training.certificate_page import page, show
 from training.clone import FitSettings, clone_behaviour
 from training.comparisons import Pace
-from training.fit import OutcomeSettings, fit_outcome_model
+from training.fit import fit_outcome_model
 from training.journeys import Journeys
 from training.logs import quality, read_log
+from training.members import OutcomeSettings
 from training.network import NetworkPolicy
 from training.ppo import PpoSettings
 from training.quality import QualityReport, tell

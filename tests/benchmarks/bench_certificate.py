@@ -15,8 +15,9 @@ from envs.simulate import by_policy, steps
 from envs.worlds import world
 from tests.training.played import journeys_of
 from training.certificate import certificate
-from training.fit import OutcomeSettings, fit_outcome_model
+from training.fit import fit_outcome_model
 from training.journeys import Journeys
+from training.members import OutcomeSettings
 
 CUSTOMERS, DAYS, JUDGED, REPETITIONS = 1000, 21, 250, 20
 

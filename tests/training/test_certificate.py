@@ -17,8 +17,9 @@ from tests.envs.tiny import TinyWorld, tiny_replay, tiny_spec
 from tests.training.played import play
 from training.certificate import Certificate, certificate
 from training.certificate_page import page
-from training.fit import OutcomeSettings, fit_outcome_model
+from training.fit import fit_outcome_model
 from training.journeys import Journeys
+from training.members import OutcomeSettings
 
 torch.set_num_threads(1)
 

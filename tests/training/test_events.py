@@ -11,9 +11,10 @@ from engine.records import Bools, Floats32
 from engine.spec import Spec
 from envs.simulate import by_policy, simulate
 from tests.training.small_log import SPEC, TEXT, random_log, write
-from training.fit import OutcomeSettings, fit_outcome_model
+from training.fit import fit_outcome_model
 from training.journeys import Journeys
 from training.logs import quality, read_log
+from training.members import OutcomeSettings
 
 INLINE = Spec.parse(
     TEXT.replace('value = "EUR"\n', 'value = "EUR"\ncolumn = "bought"\n').replace(

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +10,17 @@ from engine.records import EventColumns
 from envs.batch import JourneyBatch
 from envs.draws import Draws
 from envs.ensemble import EnsembleOutcomeModel
+from envs.simulate import by_policy, simulate, write_log
+from envs.worlds import world
 from tests.envs.tiny import TinyWorld, tiny_replay, tiny_spec
 from tests.training.played import play
+from training import fit
 from training.evidence import evidence_of, is_answer, turns
-from training.fit import OutcomeSettings, fit_outcome_model
+from training.fit import fit_outcome_model
 from training.journeys import Journeys
+from training.logs import read_log
+from training.members import OutcomeSettings
+from training.rollout import constant_values
 
 torch.set_num_threads(1)
 
@@ -153,3 +160,22 @@ def test_nothing_to_learn_from_is_said() -> None:
     nobody = train.take(np.zeros(0, np.int64))
     with pytest.raises(TrainingError, match="no decisions"):
         fit_outcome_model(SPEC, nobody, nobody)
+
+
+def test_a_targeted_history_does_not_stand_in_for_the_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In `confounded` vouchers went to good customers, so a history of vouchers looks like one. When everybody gets
+    vouchers, an environment that reads customers from their history promises 20 EUR too much.
+    """
+    place = world("confounded")
+    replay = place.replay(1_200, 28, 0)
+    log = simulate(place, replay, by_policy(place.logging_policy(), 1_200, 0), place.spec, 0)
+    write_log(tmp_path / "log", place.spec, log, "log", {"world": place.name})
+    journeys = Journeys.of(place.spec, read_log(place.spec, tmp_path / "log"))
+    voucher, advice = (place.spec.catalogue.row("email", name, "now") for name in ("voucher", "advice"))
+    misled = []
+    for weights in ((1.0,), fit.CONTEXT_WEIGHTS):
+        monkeypatch.setattr(fit, "CONTEXT_WEIGHTS", weights)
+        model = fit_outcome_model(place.spec, *journeys.split(0)[:2])
+        worth = constant_values(place.spec, model, journeys.replay(), np.array([voucher, advice]), seed=1)
+        misled.append(float(worth[0] - worth[1]))
+    assert misled[0] - misled[1] > 8.0  # the truth is −19

@@ -10,9 +10,10 @@ from envs.ensemble import EnsembleOutcomeModel
 from tests.envs.tiny import TinyWorld, tiny_replay, tiny_spec
 from tests.training.played import play
 from training.evidence import Evidence, evidence_of, turns
-from training.fit import OutcomeSettings, fit_outcome_model
+from training.fit import fit_outcome_model
 from training.journeys import Journeys
 from training.means import with_means
+from training.members import OutcomeSettings
 
 torch.set_num_threads(1)
 

@@ -12,9 +12,10 @@ from rich.console import Console
 from engine.errors import LogError, TrainingError
 from envs.simulate import Question, simulate
 from tests.training.small_log import SPEC, START, Frames, random_log, write
-from training.fit import OutcomeSettings, fit_outcome_model
+from training.fit import fit_outcome_model
 from training.journeys import Journeys
 from training.logs import quality, read_log
+from training.members import OutcomeSettings
 from training.story import Story
 from training.train import read
 

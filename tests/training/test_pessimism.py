@@ -11,9 +11,10 @@ from envs.simulate import by_policy, simulate, steps, write_log
 from envs.worlds import world
 from training.evidence import turns
 from training.expected import ExpectedOutcomes
-from training.fit import OutcomeSettings, fit_outcome_model
+from training.fit import fit_outcome_model
 from training.journeys import Journeys
 from training.logs import read_log
+from training.members import OutcomeSettings
 from training.network import NetworkPolicy, Shape, uniform
 from training.pessimism import offers, pessimism
 from training.rollout import expected_returns, returns

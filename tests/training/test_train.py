@@ -17,10 +17,11 @@ from training import ppo, rollout, train
 from training.certificate import Certificate, Progress, certificate
 from training.clone import FitSettings, clone_behaviour
 from training.expected import ExpectedOutcomes, ExpectedRewards
-from training.fit import OutcomeSettings, fit_outcome_model
+from training.fit import fit_outcome_model
 from training.greedy import train_greedy
 from training.journeys import Journeys
 from training.logs import read_log
+from training.members import OutcomeSettings
 from training.network import NetworkPolicy
 from training.tracking import Tracking
 from training.trained import Trained
