@@ -32,7 +32,31 @@ HISTORY_DAYS = 14
 
 
 class RetailWorld:
-    """The `World` called "retail"; its spec is the package's `retail.toml`. All amounts are EUR."""
+    """
+    ## Description
+    The `World` called "retail": see the head of this file for its law, `retail_numbers.py` for its numbers, and
+    `retail.toml` for its spec. A customer's type, mood, fatigue and appetite are hidden. All amounts are EUR.
+
+    ## Action Space
+    `Discrete(127)`: hold, and 22 contents on 7 channels at 4 timings as far as they fit. Consent, frequency caps, quiet
+    hours and eligibility are in force.
+
+    ## Observation Space
+    `Box`, float32 `[276]`: the fold of events and contacts at two half-lives, the context (loyalty, age band, device,
+    weather, availability, basket value) and the local clock.
+
+    ## Rewards
+    Margin of orders less what discounts, contacts, unsubscribes, support and churn cost: `[reward]` of the spec.
+
+    ## Starting State
+    A fresh customer after a fortnight without contacts, at the first decision on one of seven days from `start`.
+
+    ## Episode End
+    Terminated: churn. Truncated: after `days` days; about one day in twelve brings no decision.
+
+    ## Arguments
+    None; `gymnasium.make("nextbest/Retail-v0")` takes those of `replay`.
+    """
 
     name = "retail"
 

@@ -99,12 +99,35 @@ def train_ppo(
     return-to-go while learning, and nowhere else.
     """
     train, valid = data
-    scale, gamma = _scale(train), gamma_of(spec, train)
-    env = _environment(spec, model, train.replay(), settings, scale)
+    judged = valid.replay().take(np.arange(min(settings.judged, len(valid.customer_ids))))
+    course = Course(
+        _environment(spec, model, train.replay(), settings, scale_of(train)),
+        _Judge(spec, model, judged, settings),
+        train,
+    )
+    return learn(spec, course, clone, settings, progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """Where PPO learns and what it is measured by. env: rewards divided by `scale_of(log)`. judge: the value of a
+    network. log: journeys from which the critic starts, and which say how long decisions lie apart.
+    """
+
+    env: VecEnv
+    judge: Callable[[TwoTower], float]
+    log: Journeys
+
+
+def learn(
+    spec: Spec, course: Course, clone: TwoTower, settings: PpoSettings, progress: Progress | None = None
+) -> Learned:
+    """PPO from `clone` on; what the course's judge likes best is kept."""
+    train, gamma = course.log, gamma_of(spec, course.log)
     attributes = spec.attributes.encode(spec.catalogue)
     ppo = MaskablePPO(
         TwoTowerPolicy,
-        env,
+        course.env,
         learning_rate=lambda remaining: settings.learning_rate * max(remaining, 0.05),
         n_steps=min(settings.rollout, int(train.step.max()) + 1),
         batch_size=settings.batch,
@@ -119,9 +142,8 @@ def train_ppo(
     )
     policy = ppo.policy
     assert isinstance(policy, TwoTowerPolicy)
-    fit_critic(policy, train, gamma, scale, settings.seed)
-    judge = _Judge(spec, model, valid.replay().take(np.arange(min(settings.judged, len(valid.customer_ids)))), settings)
-    watch = _Watch(judge, settings, spec.attributes.identity, progress)
+    fit_critic(policy, train, gamma, scale_of(train), settings.seed)
+    watch = _Watch(course.judge, settings, spec.attributes.identity, progress)
     ppo.learn(settings.steps, callback=watch, log_interval=settings.steps)
     watch.judge_now()
     policy.actor.load_state_dict(watch.best)
@@ -234,7 +256,7 @@ def gamma_of(spec: Spec, journeys: Journeys) -> float:
     return float(spec.reward.discount_per_day ** (gaps.mean() / DAY)) if len(gaps) else 0.0
 
 
-def _scale(journeys: Journeys) -> float:
+def scale_of(journeys: Journeys) -> float:
     """A typical size of what is still to come: the standard deviation of the logged returns."""
     return max(float(journeys.returns().std()), 1e-6)
 
