@@ -1,6 +1,7 @@
 """Logs that one gets to see: each is recognised and ends well: a finding, a refusal, an environment without NaN."""
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from rich.console import Console
 
 from engine.errors import LogError, TrainingError
-from envs.simulate import Question, simulate
-from tests.training.small_log import SPEC, START, Frames, random_log, write
+from engine.spec import Spec
+from envs.simulate import Question, by_policy, simulate, write_log
+from envs.worlds import world
+from tests.training.small_log import SPEC, START, TEXT, Frames, random_log, write
 from training.fit import fit_outcome_model
 from training.journeys import Journeys
 from training.logs import quality, read_log
@@ -130,6 +133,38 @@ def test_it_is_said_and_the_environment_has_no_nan(spoil: Callable[[Frames], Non
     assert np.isfinite(made.events.value).all()
     assert made.events.value.max(initial=0.0) <= max(1.0, frames["events"]["value"].max())
     assert len(made.action) >= len(replay)
+
+
+def test_without_context_and_without_history(tmp_path: Path) -> None:
+    """Nothing is known but the clock at first, and what happens later."""
+    bare = Spec.parse(re.sub(r"\[context\..*?(?=\[events)", "", TEXT, flags=re.DOTALL))
+    assert len(bare.context) == 0
+    frames = log()
+    frames["decisions"] = frames["decisions"].drop(columns=["balance", "online"])
+    frames["customers"] = frames["customers"].drop(columns="loyalty")
+    first = frames["decisions"].groupby("customer_id")["decided_at"].min()
+    events = frames["events"][frames["events"]["customer_id"].isin(first.index)]
+    frames["events"] = events[events["occurred_at"] > events["customer_id"].map(first)]
+    journeys = Journeys.of(bare, read_log(bare, write(frames, tmp_path)))
+    assert len(journeys.history) == 0
+    model = fit_outcome_model(bare, *journeys.split(0)[:2], QUICK)
+    made = simulate(model, journeys.replay(), _first_allowed, bare, seed=1)
+    assert np.isfinite(made.reward).all()
+
+
+def test_two_in_a_thousand_stay_two_in_a_thousand(tmp_path: Path) -> None:
+    """The world `rare`: the environment brings about as many orders under the logged policy as there were."""
+    place = world("rare")
+    replay = place.replay(1_500, 28, 4)
+    logged = simulate(place, replay, by_policy(place.logging_policy(), 1_500, 4), place.spec, 4)
+    write_log(tmp_path / "log", place.spec, logged, "log", {"world": "rare"})
+    train, valid, _ = Journeys.of(place.spec, read_log(place.spec, tmp_path / "log")).split(0)
+    model = fit_outcome_model(place.spec, train, valid)
+    again = place.replay(6_000, 28, 5)
+    made = simulate(model, again, by_policy(place.logging_policy(), 6_000, 5), place.spec, 5)
+    real, ours = (train.counts[:, 0] > 0).mean(), len(made.events) / len(made.action)
+    assert 0.001 < real < 0.01
+    assert abs(ours - real) < 4 * np.sqrt(real / len(train) + real / len(made.action))
 
 
 def test_one_customer_cannot_be_split(tmp_path: Path) -> None:
