@@ -2,7 +2,7 @@
 # The only thing that must be there is Python 3.11 (or newer); name another one with `make PYTHON=...`.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check bench ui protos clean
+.PHONY: help setup demo test lint check bench bench-quality ui protos clean
 SHELL := /bin/bash
 
 DATA   ?= retail
@@ -14,7 +14,7 @@ READY  := .venv/ready-$(shell cat pyproject.toml constraints.txt | cksum | cut -
 
 help: ## this list
 	@echo "make <target>, one of:"
-	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 11
+	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: $(READY) ## the virtual environment .venv, without running anything
 
@@ -33,6 +33,9 @@ check: lint test ## everything that must pass before a commit is shared: lint an
 
 bench: $(READY) ## how fast it is on this machine (tests/benchmarks)
 	@$(BIN)/python -m pytest -q -s tests/benchmarks -o python_files='bench_*.py'
+
+bench-quality: $(READY) ## how good it is: a table of each long study; STUDY=name runs what is missing of one
+	@$(BIN)/python -m tests.benchmarks.quality $(STUDY)
 
 ui: $(READY) ## compare runs and models in the MLflow UI
 	@$(BIN)/nextbest ui

@@ -22,7 +22,7 @@ from training.means import with_means
 from training.members import OutcomeSettings, Progress, Sample, Told, train_members
 from training.network import moments
 
-CONTEXT_WEIGHTS = (1.0, 4.0)
+CONTEXT_WEIGHTS = (1.0, 4.0, 16.0)
 """How many standard deviations one of a context column may count, against those of history."""
 
 

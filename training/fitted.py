@@ -27,10 +27,6 @@ RIDGE = 1.35
 the root of their ratio. Chosen in the retail world, see training/README.md.
 """
 
-STATE_TARGETED = 6
-"""Directions of the observation that the logged choices depend on most, crossed with the attributes as well."""
-
-RIDGE = 1.35
 BLOCK = 8_192
 """Decisions whose features are made at once."""
 

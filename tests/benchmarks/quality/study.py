@@ -1,0 +1,133 @@
+"""A study: many independent experiments (cells), each kept as soon as it is done, and one table made from what is kept.
+
+Interrupt it when you like; started again it goes on with the cells that are missing. Each kept line names the commit
+and the command that made it, so that no number stands anywhere without its origin.
+"""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+ROOT = Path(__file__).resolve().parents[3]
+KEPT = Path(__file__).parent / "kept"
+"""Where studies keep their lines; committed."""
+
+Cell = dict[str, Any]
+"""What tells one experiment from another: plain JSON, such as world, customers and seed."""
+
+Run = Callable[[Cell], dict[str, Any]]
+"""Does the experiment, a function at the top of a module; what it returns is plain JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One experiment that is done. commit: of the code, with + when it had been changed since."""
+
+    cell: Cell
+    found: dict[str, Any]
+    seconds: float
+    commit: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """name: of its file and on the command line. about: one sentence. cells: all of it; short: a few small ones for CI.
+
+    table: Markdown from all that is kept, whatever is missing.
+    """
+
+    name: str
+    about: str
+    cells: Sequence[Cell]
+    short: Sequence[Cell]
+    run: Run
+    table: Callable[[Sequence[Line]], str]
+
+
+def kept(file: Path) -> list[Line]:
+    """The lines of a file; a last line that a crash cut off does not count."""
+    if not file.exists():
+        return []
+    whole = file.read_text("utf-8").rpartition("\n")[0]
+    return [Line(**json.loads(text)) for text in whole.splitlines()]
+
+
+def missing(cells: Iterable[Cell], lines: Sequence[Line]) -> list[Cell]:
+    """Cells without a line."""
+    done = {_key(line.cell) for line in lines}
+    return [cell for cell in cells if _key(cell) not in done]
+
+
+def perform(study: Study, cells: Sequence[Cell], folder: Path, workers: int, console: Console) -> list[Line]:
+    """Run what is missing of `cells`, `workers` at a time; returns all lines. Ctrl-C keeps what is done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file, command = folder / f"{study.name}.jsonl", f"python -m tests.benchmarks.quality {study.name}"
+    if file.exists():
+        file.write_text("".join(file.read_text("utf-8").rpartition("\n")[:2]), "utf-8")  # see `kept`
+    todo = missing(cells, kept(file))
+    made = commit()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=console, disable=not console.is_terminal)
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # for the workers: one core each
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context)
+    with bar, file.open("a", encoding="utf-8") as out:
+        task = bar.add_task(study.name, total=len(cells), completed=len(cells) - len(todo))
+        waiting: dict[Future[tuple[dict[str, Any], float]], Cell] = {}
+        rest = list(reversed(todo))
+        try:
+            while rest or waiting:
+                while rest and len(waiting) < workers:
+                    cell = rest.pop()
+                    waiting[pool.submit(timed, study.run, cell)] = cell
+                for done in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    found, seconds = done.result()
+                    line = {"cell": waiting.pop(done), "found": found, "seconds": round(seconds, 2)}
+                    out.write(json.dumps(line | {"commit": made, "command": command}) + "\n")
+                    out.flush()
+                    bar.advance(task)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return kept(file)
+
+
+def timed(run: Run, cell: Cell) -> tuple[dict[str, Any], float]:
+    """What an experiment found, and its CPU seconds."""
+    started = time.process_time()
+    return run(cell), time.process_time() - started
+
+
+def commit() -> str:
+    """The commit of this checkout, with + when it has changes; "" outside of git."""
+    try:
+        name = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return name.stdout.strip()
+
+
+def _key(cell: Cell) -> str:
+    return json.dumps(cell, sort_keys=True)

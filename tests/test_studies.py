@@ -1,0 +1,53 @@
+"""Long studies: what is done is kept, what is missing is run, and every study has a short version that works."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.benchmarks.quality.study import Cell, Study, kept, missing, perform
+
+QUIET = Console(quiet=True)
+
+
+def squared(cell: Cell) -> dict[str, int]:
+    if cell["x"] == 13:
+        raise KeyboardInterrupt
+    return {"square": cell["x"] ** 2, "process": os.getpid()}
+
+
+CELLS = [{"x": x} for x in range(3)]
+STUDY = Study("squares", "squares", CELLS, CELLS[:1], squared, lambda lines: str(len(lines)))
+
+
+def test_every_experiment_is_kept_with_its_origin(tmp_path: Path) -> None:
+    lines = perform(STUDY, CELLS, tmp_path, 2, QUIET)
+    assert sorted((line.cell["x"], line.found["square"]) for line in lines) == [(0, 0), (1, 1), (2, 4)]
+    assert all(line.command.endswith("quality squares") and line.seconds >= 0 for line in lines)
+    assert all(line.found["process"] != os.getpid() for line in lines)
+
+
+def test_only_what_is_missing_is_run(tmp_path: Path) -> None:
+    first = perform(STUDY, CELLS[:2], tmp_path, 1, QUIET)
+    lines = perform(STUDY, CELLS, tmp_path, 1, QUIET)
+    assert lines[:2] == first
+    assert len(lines) == 3
+
+
+def test_an_interrupted_study_keeps_what_is_done_and_goes_on(tmp_path: Path) -> None:
+    cells = [{"x": 1}, {"x": 13}, {"x": 2}]
+    with pytest.raises(KeyboardInterrupt):
+        perform(STUDY, cells, tmp_path, 1, QUIET)
+    file = tmp_path / "squares.jsonl"
+    assert [line.cell["x"] for line in kept(file)] == [1]
+    with file.open("a") as out:
+        out.write('{"cell": {"x": 2}, "fou')  # as after kill -9
+    assert missing(cells, kept(file)) == [{"x": 13}, {"x": 2}]
+    after = perform(replace(STUDY, run=cubed), cells, tmp_path, 1, QUIET)
+    assert [line.cell["x"] for line in after] == [1, 13, 2]
+
+
+def cubed(cell: Cell) -> dict[str, int]:
+    return {"square": cell["x"] ** 3}
