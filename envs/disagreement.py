@@ -2,27 +2,31 @@
 
 import numpy as np
 
-from engine.records import Floats
+from engine.records import Floats, Floats32
 from envs.ensemble import EnsembleOutcomeModel, possible
 from envs.laws import chance
 from envs.outcomes import Turn
 
 
-def member_worths(model: EnsembleOutcomeModel, turn: Turn) -> Floats:
+def member_worths(model: EnsembleOutcomeModel, turn: Turn, told: Floats32 | None = None) -> Floats:
     """The mean reward of each row's window as every member sees it, less the action's cost: Floats [M, B].
 
-    A stream that others depend on counts with its chance instead of a draw (mean field), so nothing here is luck.
+    A stream that others depend on counts with its chance instead of a draw (mean field), so nothing here is luck; or,
+    where it is known what the streams did, with that: `told` float32 [B, S + V] as in `Layout`.
     """
     inputs, layout, reward = model.inputs.of(turn), model.layout, model.spec.reward
     paid = [i for i, s in enumerate(model.streams) if reward.each[s.kind] or reward.per_value[s.kind]]
     found = np.zeros((model.members, len(turn.now)))
     for m in range(model.members):
         output = model.output(inputs, np.full(len(inputs), m), turn.action)
+        if told is not None:
+            output[:, : layout.linked] += told @ model.outcome.links[m, : layout.told]
         for s, law in enumerate(model.streams[: max(paid, default=-1) + 1]):
             p = possible(law, turn) * chance(output[:, s])
             if s in paid:
                 found[m] += p * model.worth_of(s, output)
-            output[:, : layout.linked] += p[:, None] * model.outcome.links[m, s]
+            if told is None:
+                output[:, : layout.linked] += p[:, None] * model.outcome.links[m, s]
     return found - reward.cost[turn.action]
 
 

@@ -10,7 +10,7 @@ from engine.records import Floats
 
 ERROR = 0.005
 """Chance that a group of checks (all event rates, say) fails a model that is right, as far as the normal law holds;
-shared by the checks of the group (Bonferroni). Nine groups make under 5 % for a certificate.
+shared by the checks of the group (Bonferroni). Ten groups make about 5 % for a certificate.
 """
 
 ENOUGH = 30

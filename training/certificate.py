@@ -2,9 +2,10 @@
 
 Are the chances that it gives to each outcome right (calibration.py)? Do journeys that it makes up under the logged
 actions hold what the real ones hold, over the whole journey (comparisons.py)? Are they worth as much, under the logged
-actions and under the behaviour clone? Can a classifier tell them apart (two_sample.py)? Does it answer to a change of
-policy as the log does (probes.py)? A difference counts beyond what is tolerated and what luck explains (checks.py), so
-a small log passes easily: each check says how much luck alone makes.
+actions and under the behaviour clone? Is what it expects right where a change of policy would lead (aftermath.py)? Can
+a classifier tell them apart (two_sample.py)? Does it answer to such a change as the log does (probes.py)? A difference
+counts beyond what is tolerated and what luck explains (agreement.py), so a small log passes easily: each check says how
+much luck alone makes.
 """
 
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from engine.errors import TrainingError
 from engine.policy import Policy
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
+from training.aftermath import Aftermath, aftermath_checks, aftermaths
 from training.agreement import Check, Comparison, agreement, luck
 from training.calibration import Calibration, calibration_checks, calibrations
 from training.comparisons import SHARE, Comparisons, worth
@@ -50,6 +52,7 @@ class Certificate:
     calibrations: tuple[Calibration, ...]
     comparisons: Comparisons
     values: tuple[Comparison, ...]
+    aftermaths: tuple[Aftermath, ...]
     two_sample: TwoSample
     probes: tuple[Probe, ...]
     impossible: tuple[str, ...]
@@ -120,6 +123,7 @@ def certificate(
     repeated = [done.after(Episodes.repeated(spec, model, followed, seed * RUNS + run)) for run in range(RUNS)]
     cloned = [done.after(Episodes.under(clone, spec, model, replay, seed * CLONED + run)) for run in range(CLONED)]
     comparisons = Comparisons.of(spec, real, repeated)
+    after = aftermaths(spec, model, test, clone)
     values = worth(spec, "logged actions", real, repeated), worth(spec, "behaviour clone", real, cloned)
     told_apart = two_sample(spec, real, cloned[:1], seed)
     done.step(2)
@@ -130,10 +134,11 @@ def certificate(
         noun, tolerated = f"worth of a journey under the {value.what}", SHARE * abs(value.real)
         checks.append(agreement(f"value:{value.what}", value, tolerated, luck(len(values)), noun))
     return Certificate(
-        checks=(*checks, told_apart.check(), *probe_checks(probed)),
+        checks=(*checks, *aftermath_checks(after), told_apart.check(), *probe_checks(probed)),
         calibrations=tuple(calibrated),
         comparisons=comparisons,
         values=values,
+        aftermaths=tuple(after),
         two_sample=told_apart,
         probes=tuple(probed),
         impossible=model.impossible,

@@ -17,6 +17,8 @@ GROUPS = {
     "pace": "over the journey",
     "place": "time within the window",
     "amount": "values of events",
+    "after": "reward after an action",
+    "lately": "reward after more of it",
     "two_sample": "told apart by a classifier",
     "probe": "gains of tilted policies",
 }

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from engine.errors import TrainingError
-from engine.records import Bools, Floats, Ints
+from engine.records import Ints
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
 from envs.laws import Evolution, Layout, Stream
@@ -19,11 +19,13 @@ from training.evidence import context_evidence_of, evidence_of, evolutions_of, s
 from training.journeys import Journeys
 from training.likelihood import context_bias, context_loss, outcome_loss, outcome_start, polished
 from training.means import with_means
-from training.members import OutcomeSettings, Progress, Sample, Told, train_members
+from training.members import OutcomeSettings, Progress, Sample, Start, Told, Trained, train_members
 from training.network import moments
 
-CONTEXT_WEIGHTS = (1.0, 4.0, 16.0)
-"""How many standard deviations one of a context column may count, against those of history."""
+PENALTIES = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""How hard it may be for a column of history to be heard; see `OutcomeSettings.penalty`."""
+SHORT = 800
+"""Steps at most of the trainings that settle it."""
 
 
 def fit_outcome_model(
@@ -67,47 +69,46 @@ def _outcome_networks(
         Sample.of(e.inputs, e.told, outcome_loss(e, streams, paid, device), e.customer, device) for e in evidence
     ]
     bias, links = outcome_start(evidence[0], streams, spec.attributes.size)
-    start = bias, links, Layout.of(streams).may_depend(spec.attributes.size)
-    columns = np.flatnonzero([name.startswith("context:") for name in spec.encoder.names])
-    factor = _weight_of_context(samples, columns, start, settings)
-    _weigh(samples, columns, factor)
-    networks = _unweighed(train_members(samples, start, settings, told)[0], columns, factor)
-    _weigh(samples, columns, 1.0 / factor)  # exact for powers of two; on a CPU the evidence shares this memory
+    start = Start(bias, links, Layout.of(streams).may_depend(spec.attributes.size), _history(spec))
+    networks = _trained(samples, start, settings, told)
     return with_means(polished(networks, evidence[0], streams), evidence[0], streams)
 
 
-def _weight_of_context(
-    samples: list[Sample], columns: Ints, start: tuple[Floats, Floats, Bools], settings: OutcomeSettings
-) -> float:
-    """Which of CONTEXT_WEIGHTS explains the second sample best, in a short training.
+def _history(spec: Spec) -> Ints:
+    """The columns of the inputs that are neither context nor action: what the fold and the clock tell."""
+    return np.flatnonzero([not name.startswith("context:") for name in spec.encoder.names])
 
-    History often stands in for the context: who was targeted for what he is has a history that tells it. Both
-    explain the log alike, but once actions change, history changes with them and the context does not. Columns that
-    weigh more are learned first.
+
+def _trained(samples: list[Sample], start: Start, settings: OutcomeSettings, told: Told) -> Networks:
+    """The ensemble, with the penalty on history that the second sample asks for unless it is given."""
+    if settings.penalty is None:
+        settings = replace(settings, penalty=_penalty(samples, start, settings))
+    return train_members(samples, start, settings, told).networks
+
+
+def _penalty(samples: list[Sample], start: Start, settings: OutcomeSettings) -> float:
+    """The largest of PENALTIES that explains the second sample as well as the best, up to a standard error, in short
+    trainings (the one-standard-error rule: Breiman, Friedman, Olshen & Stone 1984, 3.4).
+
+    History often stands in for what it merely goes along with: who was targeted for what he is has a history that
+    tells it. Both explain the log alike, but once actions change, history changes and he does not. So of models that
+    explain alike the one is taken that hears the least of history.
     """
-    if not len(columns):
-        return 1.0
-    short = replace(settings, members=min(2, settings.members), epochs=2, most_steps=400, checks=3)
-    found = []
-    for factor in CONTEXT_WEIGHTS:
-        _weigh(samples, columns, factor)
-        found.append(train_members(samples, start, short, Told(None, 1))[1])
-        _weigh(samples, columns, 1.0 / factor)
-    return CONTEXT_WEIGHTS[int(np.argmin(found))]
+    short = replace(settings, members=min(2, settings.members), most_steps=SHORT, checks=4)
+    found = list[Trained]()
+    for penalty in PENALTIES:
+        found.append(train_members(samples, start, replace(short, penalty=penalty), Told(None, 1)))
+        best = min(found, key=lambda f: float(f.nll.mean()))
+        if not _as_good(found[-1], best, 2.0):
+            break  # and more would be worse
+    return max(p for p, f in zip(PENALTIES, found, strict=False) if _as_good(f, best, 1.0))
 
 
-def _weigh(samples: list[Sample], columns: Ints, factor: float) -> None:
-    """Multiply these columns of the inputs, in place."""
-    for sample in samples:
-        sample.inputs[:, columns] *= factor
-
-
-def _unweighed(networks: Networks, columns: Ints, factor: float) -> Networks:
-    """The networks that say of plain inputs what these say of weighed ones."""
-    first, *others = networks.weights
-    first = first.copy()
-    first[:, columns] *= factor
-    return replace(networks, weights=(first, *others))
+def _as_good(one: Trained, best: Trained, errors: float) -> bool:
+    """Does luck explain by how much `best` is better? Within so many standard errors, customers as clusters."""
+    gap = one.nll - best.nll
+    each = np.bincount(one.customer, weights=gap - gap.mean())
+    return bool(gap.sum() <= errors * np.sqrt((each**2).sum()))
 
 
 def _context_networks(
@@ -120,8 +121,9 @@ def _context_networks(
     samples = [
         Sample.of(e.inputs, e.inputs[:, :0], context_loss(e, evolutions, device), e.customer, device) for e in evidence
     ]
-    start = context_bias(evidence[0], evolutions), np.zeros((0, 1)), np.zeros((0, 1), bool)
-    return train_members([samples[0], samples[-1]], start, settings, told)[0]
+    bias = context_bias(evidence[0], evolutions)
+    start = Start(bias, np.zeros((0, 1)), np.zeros((0, 1), bool), _history(spec))
+    return _trained([samples[0], samples[-1]], start, settings, told)
 
 
 def inputs_of(spec: Spec, journeys: Journeys) -> Inputs:

@@ -1,4 +1,11 @@
-"""Training an ensemble: all members side by side, each on its own resample of customers, each stopped at its best."""
+"""Training an ensemble: all members side by side, each on its own resample of customers, each stopped at its best.
+
+History has to earn its place. Its columns start at nothing, and after every step each gives up a part of what it has (a
+proximal step of the group lasso: Yuan & Lin, JRSS B 2006; in the first layer of a network: Feng & Simon 2017,
+"Sparse-input neural networks"), so that only those stay which explain the log again and again. Most columns of history
+say nothing, and what a network hears in them is luck; a policy that changes what is done leads it far beyond the
+histories of the log, where that luck is multiplied.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,8 +30,9 @@ class OutcomeSettings:
     members: networks in the ensemble. hidden: units in each of two hidden layers. A training takes `epochs` passes
     over the decisions, more for a small log until there are `least_steps` steps, less for a large one after
     `most_steps`. It is judged after each pass, and at least `checks` times, on `judged` validation decisions at most;
-    a member stops after `patience` checks without a better likelihood. device: as in torch; None = a GPU if there is
-    one, else the CPU.
+    a member stops after `patience` checks without a better likelihood. penalty: how much the columns of history give up
+    in a step, in learning rates; None = as the validation customers say (training/fit.py). device: as in torch; None =
+    a GPU if there is one, else the CPU.
     """
 
     members: int = 5
@@ -38,6 +46,7 @@ class OutcomeSettings:
     batch: int = 1024
     learning_rate: float = 4e-3
     weight_decay: float = 1.0
+    penalty: float | None = None
     seed: int = 0
     device: str | None = None
 
@@ -63,52 +72,79 @@ class Sample:
         return Sample(torch.from_numpy(inputs).to(device), torch.from_numpy(told).to(device), loss, customer)
 
 
-def train_members(
-    samples: list[Sample], start: tuple[Floats, Floats, Bools], settings: OutcomeSettings, told: "Told"
-) -> tuple[Networks, float]:
-    """Each member at the check that explains the second sample best, trained on the first, and how well that is: the
-    mean negative log-likelihood. `start`: bias, links, and which links there may be.
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where every member starts. bias: Floats [O]; links: Floats [z, linked], and which there may be, `allowed`.
+    history: Ints, columns of the inputs that have to earn their place.
     """
+
+    bias: Floats
+    links: Floats
+    allowed: Bools
+    history: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """networks: each member at its best. nll: Floats [R], the negative log-likelihood of the judged decisions, the mean
+    over the members; customer: Ints [R], whose they are.
+    """
+
+    networks: Networks
+    nll: Floats
+    customer: Ints
+
+
+def train_members(samples: list[Sample], start: Start, settings: OutcomeSettings, told: "Told") -> Trained:
+    """Each member at the check that explains the second sample best, trained on the first."""
     train, judge = samples
     rng = np.random.default_rng(settings.seed)
     networks = _Members(train.inputs, start, settings)
     rows = [_bootstrap(train.customer, rng) for _ in range(settings.members)]
     plan = _Plan.of(rows, settings)
     asked = _spread_out(len(judge.inputs), settings.judged)
-    best, lowest = networks.copy(), networks.judged(judge, asked)
+    best, nll = networks.copy(), networks.judged(judge, asked)
+    lowest = nll.mean(axis=1)
     stale = np.zeros(settings.members, np.int64)
     for step, batch in enumerate(_batches(rows, plan, rng), 1):
         networks.learn(train, batch, 1.0 - (step - 1) / plan.steps)
         if step % plan.between and step < plan.steps:
             continue
         judged = networks.judged(judge, asked)
-        better = judged < lowest
+        better = judged.mean(axis=1) < lowest
         for kept, now in zip(best, networks.copy(), strict=True):
             kept[better] = now[better]
-        lowest, stale = np.minimum(judged, lowest), np.where(better, 0, stale + 1)
+        nll[better] = judged[better]
+        lowest, stale = nll.mean(axis=1), np.where(better, 0, stale + 1)
         told.part(0.99 * step / plan.steps)
         if (stale >= settings.patience).all():
             break
     told.part(1.0)
-    return Networks(tuple(best[0:6:2]), tuple(b[:, 0] for b in best[1:6:2]), best[6]), float(lowest.mean())
+    found = Networks(tuple(best[0:6:2]), tuple(b[:, 0] for b in best[1:6:2]), best[6])
+    return Trained(found, nll.mean(axis=0), judge.customer[asked])
 
 
 class _Members:
     """M networks with two hidden layers, as stacked tensors, and their optimiser."""
 
-    def __init__(self, inputs: Tensor, start: tuple[Floats, Floats, Bools], settings: OutcomeSettings) -> None:
-        """Random weights (He et al. 2015), where the inputs are; the bias of the outputs and the links are given."""
-        bias, links, allowed = start
+    def __init__(self, inputs: Tensor, start: Start, settings: OutcomeSettings) -> None:
+        """Random weights (He et al. 2015), where the inputs are; the bias of the outputs and the links are given, and
+        nothing hears of history yet where that has a price.
+        """
         m, generator = settings.members, torch.Generator().manual_seed(settings.seed)
         self._parameters: list[Tensor] = []
-        for i, (a, b) in enumerate(pairwise([inputs.shape[1], settings.hidden, settings.hidden, len(bias)])):
+        for i, (a, b) in enumerate(pairwise([inputs.shape[1], settings.hidden, settings.hidden, len(start.bias)])):
             gain = (2.0 / a) ** 0.5 if i < 2 else 0.1 * (1.0 / a) ** 0.5
             self._parameters += [torch.randn(m, a, b, generator=generator) * gain, torch.zeros(m, 1, b)]
-        self._parameters[-1] += torch.from_numpy(bias.astype(np.float32))
-        self._parameters.append(torch.from_numpy(links.astype(np.float32)).repeat(m, 1, 1))
+        self._parameters[-1] += torch.from_numpy(start.bias.astype(np.float32))
+        self._parameters.append(torch.from_numpy(start.links.astype(np.float32)).repeat(m, 1, 1))
+        self._history, self._penalty = torch.from_numpy(start.history), settings.penalty or 0.0
+        if self._penalty:
+            self._parameters[0][:, self._history] = 0.0
         self._device = inputs.device
         self._parameters = [p.to(self._device).requires_grad_() for p in self._parameters]
-        self._allowed = torch.from_numpy(allowed.astype(np.float32)).to(self._device)
+        self._history = self._history.to(self._device)
+        self._allowed = torch.from_numpy(start.allowed.astype(np.float32)).to(self._device)
         self._rate = settings.learning_rate
         decayed = {"params": self._parameters[0:6:2], "weight_decay": settings.weight_decay}
         free = {"params": [*self._parameters[1:6:2], self._parameters[6]], "weight_decay": 0.0}
@@ -124,17 +160,25 @@ class _Members:
         self._optimiser.zero_grad()
         loss.backward()
         self._optimiser.step()
+        if self._penalty:
+            self._give_up(self._rate * pace * self._penalty)
+
+    def _give_up(self, part: float) -> None:
+        """Every column of history loses this much of its norm, in each member; what has less is not heard."""
+        with torch.no_grad():
+            weight = self._parameters[0].index_select(1, self._history)
+            norm = weight.norm(dim=2, keepdim=True).clamp(min=1e-12)
+            self._parameters[0].index_copy_(1, self._history, weight * (1.0 - part / norm).clamp(min=0.0))
 
     def judged(self, sample: Sample, asked: Ints, block: int = 4096) -> Floats:
-        """Mean negative log-likelihood of each member on the decisions `asked`, [M]."""
-        members = len(self._parameters[0])
-        total = np.zeros(members)
+        """Negative log-likelihood of the decisions `asked` [R] by each member, [M, R]."""
+        members, found = len(self._parameters[0]), list[Floats]()
         with torch.no_grad():
             for rows in torch.from_numpy(asked).to(self._device).split(block):  # type: ignore[no-untyped-call]
                 parts = (x.index_select(0, rows).expand(members, -1, -1) for x in (sample.inputs, sample.told))
                 nll = sample.loss(self._run(*parts).flatten(0, 1), rows.repeat(members))
-                total += nll.reshape(members, -1).sum(dim=1).cpu().numpy()
-        return total / len(asked)
+                found.append(nll.reshape(members, -1).cpu().numpy().astype(np.float64))
+        return np.concatenate(found, axis=1)
 
     def copy(self) -> list[Floats32]:
         """Weight and bias of each layer in turn, then the links."""

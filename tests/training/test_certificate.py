@@ -71,7 +71,7 @@ def good(model: EnsembleOutcomeModel, test: Journeys) -> Certificate:
 
 def test_a_good_model_passes(good: Certificate, test: Journeys) -> None:
     assert good.passed, good.failures()
-    groups = {"slope", "ece", "rate", "pace", "place", "amount", "value", "two_sample", "probe"}
+    groups = {"slope", "ece", "rate", "pace", "place", "amount", "value", "after", "lately", "two_sample", "probe"}
     assert {c.group for c in good.checks} == groups
     assert {c.outcome for c in good.calibrations} == {k.name for k in SPEC.kinds}
     by_name = {c.outcome: c for c in good.calibrations}

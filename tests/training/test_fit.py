@@ -173,9 +173,23 @@ def test_a_targeted_history_does_not_stand_in_for_the_context(tmp_path: Path, mo
     journeys = Journeys.of(place.spec, read_log(place.spec, tmp_path / "log"))
     voucher, advice = (place.spec.catalogue.row("email", name, "now") for name in ("voucher", "advice"))
     misled = []
-    for weights in ((1.0,), fit.CONTEXT_WEIGHTS):
-        monkeypatch.setattr(fit, "CONTEXT_WEIGHTS", weights)
+    for penalties in ((0.0,), fit.PENALTIES):
+        monkeypatch.setattr(fit, "PENALTIES", penalties)
         model = fit_outcome_model(place.spec, *journeys.split(0)[:2])
         worth = constant_values(place.spec, model, journeys.replay(), np.array([voucher, advice]), seed=1)
         misled.append(float(worth[0] - worth[1]))
-    assert misled[0] - misled[1] > 8.0  # the truth is −19
+    assert misled[0] > 0.0
+    assert misled[1] == pytest.approx(-19.0, abs=6.0)  # the truth is −19.6
+
+
+def test_a_penalty_leaves_only_what_history_explains() -> None:
+    """Of all that the fold remembers, only the last contact matters in this world."""
+    train, valid = journeys(200), journeys(60, 1)
+    heard = []
+    for penalty in (0.0, 4.0):
+        model = fit_outcome_model(SPEC, train, valid, replace(SMALL, penalty=penalty))
+        norm = np.linalg.norm(model.outcome.weights[0], axis=2).mean(axis=0)[: SPEC.encoder.size]
+        heard.append({name for name, n in zip(SPEC.encoder.names, norm, strict=True) if n > 1e-3})
+    history = {name for name in heard[0] if not name.startswith("context:")}
+    assert len(heard[1] & history) < len(history) / 2
+    assert heard[1] >= heard[0] - history  # the context is heard as before
