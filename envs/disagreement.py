@@ -11,8 +11,9 @@ from envs.outcomes import Turn
 def member_worths(model: EnsembleOutcomeModel, turn: Turn, told: Floats32 | None = None) -> Floats:
     """The mean reward of each row's window as every member sees it, less the action's cost: Floats [M, B].
 
-    A stream that others depend on counts with its chance instead of a draw (mean field), so nothing here is luck; or,
-    where it is known what the streams did, with that: `told` float32 [B, S + V] as in `Layout`.
+    A stream that others depend on counts with its chance instead of a draw (mean field: nothing here is luck, and the
+    level may be off, by a tenth in the retail world); or, where it is known what the streams did, with that: `told`
+    float32 [B, S + V] as in `Layout`, and then it is exact.
     """
     inputs, layout, reward = model.inputs.of(turn), model.layout, model.spec.reward
     paid = [i for i, s in enumerate(model.streams) if reward.each[s.kind] or reward.per_value[s.kind]]

@@ -21,6 +21,10 @@ CLAIM = 0.05
 """Share of an outcome's log-loss that the model claims to explain, below which boldness of its chances is not judged:
 they then hardly differ between decisions, and calibration error sees what is wrong with them.
 """
+SURE = 0.02
+"""Share of the base log-loss below which an outcome is as good as certain, and boldness is not judged either: there is
+no slope where chances are 0 and 1, and calibration error sees what is wrong with them.
+"""
 BINS = 10
 
 
@@ -55,8 +59,10 @@ class Calibration:
 
     @property
     def bold(self) -> bool:
-        """Do its chances differ enough from decision to decision that their boldness can be judged?"""
-        return self.judged and self.claimed >= CLAIM
+        """Do its chances differ enough from decision to decision, and leave enough open, that their boldness can be
+        judged?
+        """
+        return self.judged and self.claimed >= CLAIM and self.skill <= 1.0 - SURE
 
     @property
     def skill(self) -> float:

@@ -123,6 +123,12 @@ def _careful(ground: Ground, settings: Settings, story: Story) -> PpoSettings:
     with story.stage("asking other customers how far to trust it") as progress:
         outcomes = OutcomeSettings(members=JUDGES, seed=settings.seed)
         found = pessimism(ground.spec, ground.model, (ground.train, ground.valid), outcomes, progress)
+    if not found.tried:
+        story.say(
+            "too few paid events of other customers to say how far to trust it; doubt taken from each reward: "
+            f"{found.strength:g} standard deviations of the ensemble"
+        )
+        return replace(settings.ppo, pessimism=found.strength)
     _, promised, worth = found.tried[0]
     unit = f"{ground.spec.currency} a decision"
     story.say(

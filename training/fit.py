@@ -127,8 +127,9 @@ def _context_networks(
 
 
 def inputs_of(spec: Spec, journeys: Journeys) -> Inputs:
-    """Normalisation by the training decisions; a constant column is left out."""
+    """Normalisation by the training decisions; a constant column is left out. Attributes are at most 1 in magnitude."""
     centre, spread = moments(journeys.observation)
     scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-6)
     attributes = spec.attributes.encode(spec.catalogue)
+    attributes = attributes / np.maximum(np.abs(attributes).max(axis=0, initial=0.0), 1.0).astype(np.float32)
     return Inputs(centre.astype(np.float32), scale.astype(np.float32), attributes)

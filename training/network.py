@@ -21,6 +21,9 @@ from engine.records import HOLD, Bools, Floats, Floats32
 CLIP = 5.0
 """Normalised features are cut to ±CLIP standard deviations: one odd value must not steer a decision."""
 
+UNSEEN = 1e30
+"""The deviation of a feature that never varied: whatever it says later, nobody has learned what it means."""
+
 MASKED = -1e9
 """The logit of a forbidden action; its softmax is exactly 0 in float32."""
 
@@ -75,12 +78,12 @@ class TwoTower(nn.Module):
     def fit_normaliser(self, observation: Floats32, attributes: Floats32) -> Self:
         """Take means and deviations from observations [N, d] and largest magnitudes from attributes [n, k].
 
-        A feature that never varies gets deviation 1: it then adds nothing, whatever its value.
+        A feature that never varies gets deviation UNSEEN: it then adds nothing, whatever its value later is.
         """
         mean, std = moments(observation)
         largest = np.abs(attributes).max(0)
         self.mean.copy_(torch.from_numpy(mean))
-        self.std.copy_(torch.from_numpy(np.where(std > 1e-6, std, 1.0)))
+        self.std.copy_(torch.from_numpy(np.where(std > 1e-6, std, UNSEEN)))
         self.scale.copy_(torch.from_numpy(np.where(largest > 1.0, largest, 1.0)))
         return self
 

@@ -15,6 +15,7 @@ from engine.records import Bools, Floats, Ints
 from engine.spec import Spec
 from envs.disagreement import member_worths
 from envs.ensemble import EnsembleOutcomeModel
+from training.agreement import ENOUGH
 from training.evidence import turns
 from training.fit import fit_outcome_model
 from training.journeys import Journeys
@@ -24,13 +25,17 @@ STRENGTHS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 """The λ that are tried, in standard deviations of the ensemble."""
 ASKED = 4_000
 """Validation decisions at most at which choices are compared."""
+UNKNOWN = 1.0
+"""λ where the validation customers cannot tell: one standard deviation, some caution without evidence for more."""
 OFFERED = 24
 """Eligible actions, drawn by chance, among which each choice is made."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pessimism:
-    """strength: λ. tried: each λ, what its choices promise, and what they are worth, per decision."""
+    """strength: λ. tried: each λ, what its choices promise, and what they are worth, per decision; empty where the
+    validation customers cannot tell.
+    """
 
     strength: float
     tried: tuple[tuple[float, float, float], ...]
@@ -38,7 +43,7 @@ class Pessimism:
     @property
     def optimism(self) -> float:
         """By how much choices without any pessimism promise more than they are worth, per decision."""
-        _, promised, worth = self.tried[0]
+        _, promised, worth = self.tried[0] if self.tried else (0.0, np.nan, np.nan)
         return promised - worth
 
 
@@ -52,9 +57,13 @@ def pessimism(
     """Choose λ for `model`, which was fitted to `data[0]`, with a second model fitted to `data[1]`.
 
     Looks one decision ahead only. The second model is stopped early by customers of `data[0]`, and learns from fewer
-    than the first, so it is the poorer judge; only errors that both share escape it.
+    than the first, so it is the poorer judge; only errors that both share escape it. λ is UNKNOWN where they show fewer
+    than ENOUGH events that the reward counts.
     """
     train, valid = data
+    paid = (spec.reward.each != 0) | (spec.reward.per_value != 0)
+    if valid.counts[:, paid].sum() < ENOUGH:
+        return Pessimism(UNKNOWN, ())
     judge = fit_outcome_model(spec, valid, train, replace(settings, seed=settings.seed + 1), progress)
     rows, action = offers(valid, np.random.default_rng(settings.seed))
     first, second = (_worths(spec, m, valid, rows, action) for m in (model, judge))

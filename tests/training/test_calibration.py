@@ -39,3 +39,12 @@ def test_the_noise_is_what_luck_makes() -> None:
         noises.append(found.ece_noise)
     assert np.mean(errors) == pytest.approx(np.mean(noises), rel=0.05)
     assert (np.array(errors) < 2 * np.array(noises)).all()
+
+
+@pytest.mark.parametrize("chances", [(0.001, 0.999), (0.0, 0.97)])
+def test_what_is_as_good_as_certain_has_no_boldness(chances: tuple[float, float]) -> None:
+    """A parcel is delivered after every order and never else: a model that says so is right, whatever the slope."""
+    happened = np.arange(4000) % 3 == 0
+    found = calibration("delivered", np.where(happened, chances[1], chances[0]), happened, np.arange(4000) // 10)
+    assert found.judged
+    assert not found.bold

@@ -7,12 +7,13 @@ import torch
 
 from engine.errors import TrainingError
 from engine.records import EventColumns
+from engine.spec import Spec
 from envs.batch import JourneyBatch
 from envs.draws import Draws
 from envs.ensemble import EnsembleOutcomeModel
 from envs.simulate import by_policy, simulate, write_log
 from envs.worlds import world
-from tests.envs.tiny import TinyWorld, tiny_replay, tiny_spec
+from tests.envs.tiny import TEXT, TinyWorld, tiny_replay, tiny_spec
 from tests.training.played import play
 from training import fit
 from training.evidence import evidence_of, is_answer, turns
@@ -193,3 +194,14 @@ def test_a_penalty_leaves_only_what_history_explains() -> None:
     history = {name for name in heard[0] if not name.startswith("context:")}
     assert len(heard[1] & history) < len(history) / 2
     assert heard[1] >= heard[0] - history  # the context is heard as before
+
+
+def test_large_attributes_are_as_good_as_small_ones() -> None:
+    """Prices in yen: the networks once saw them as they are, and promised orders to everybody."""
+    dear = Spec.parse(TEXT.replace("discount = 0.2", "discount = 200000.0"), "dear")
+    seen = []
+    for spec in (SPEC, dear):
+        train, valid = (play(spec, TinyWorld(spec), tiny_replay(spec, n, seed=s), s) for n, s in ((200, 0), (60, 1)))
+        model = fit_outcome_model(spec, train, valid, SMALL)
+        seen.append(constant_values(spec, model, valid.replay(), np.arange(len(spec.catalogue)), 0))
+    np.testing.assert_allclose(seen[0], seen[1], rtol=0.3, atol=0.3)

@@ -146,3 +146,12 @@ def test_network_policy_is_the_network() -> None:
     expected = made(torch.from_numpy(observations(4)), torch.from_numpy(attributes()), mask).detach().numpy()
     assert policy.version == "v1"
     assert np.allclose(policy.probabilities(observations(4), mask.numpy()), expected, atol=1e-6)
+
+
+def test_what_never_varied_adds_nothing_later() -> None:
+    """The environment ignores such a column as well: a policy that answered to it would be served untested."""
+    table, other = observations(20), observations(20)
+    other[:, -1] = 40.0
+    keys, mask = torch.from_numpy(attributes()), masks(20)
+    one, two = (network()(torch.from_numpy(t), keys, mask) for t in (table, other))
+    assert torch.equal(one, two)
