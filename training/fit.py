@@ -22,9 +22,9 @@ from training.means import with_means
 from training.members import OutcomeSettings, Progress, Sample, Start, Told, Trained, train_members
 from training.network import moments
 
-PENALTIES = (0.5, 1.0, 2.0, 4.0, 8.0)
+PENALTIES = (1.0, 2.0, 4.0, 8.0)
 """How hard it may be for a column of history to be heard; see `OutcomeSettings.penalty`."""
-SHORT = 800
+SHORT = 300
 """Steps at most of the trainings that settle it."""
 
 
