@@ -14,6 +14,7 @@ import numpy as np
 from engine.errors import TrainingError
 from engine.records import HOLD, Bools, EventColumns, Floats, Floats32, Ints
 from engine.spec import Spec
+from envs.averages import MeanValue
 from envs.draws import Draws
 from envs.ensemble_file import read_model, write_model
 from envs.laws import (
@@ -59,6 +60,7 @@ class EnsembleOutcomeModel:
         if inputs.size != expected or outcome.weights[0].shape[1] != expected:
             raise TrainingError(f"outcome model: found {inputs.size} inputs, expected {expected} with this spec")
         self.layout = Layout.of(self.streams)
+        self._mean_value = [MeanValue.of(s.values) if s.values is not None else None for s in self.streams]
         self._of_action = inputs.attributes @ outcome.links[:, self.layout.told :]
         seen = {s.kind for s in self.streams}
         self.impossible = tuple(k.name for i, k in enumerate(spec.kinds) if i not in seen)
@@ -187,10 +189,11 @@ class EnsembleOutcomeModel:
         """The mean reward of stream s where it happens, [B], from outputs [B, O]."""
         law, reward = self.streams[s], self.spec.reward
         each: Floats | float = float(reward.each[law.kind])
-        if law.values is not None and reward.per_value[law.kind]:
+        mean_value = self._mean_value[s]
+        if mean_value is not None and reward.per_value[law.kind]:
             i = int(np.searchsorted(self.layout.valued, s))
             centre, spread = (output[:, start + i] for start in self.layout.value)
-            each = each + reward.per_value[law.kind] * law.values.mean(centre, spread_of(spread))
+            each = each + reward.per_value[law.kind] * mean_value(centre, spread_of(spread))
         if law.most > 1 and np.any(each):
             i = int(np.searchsorted(self.layout.counted, s))
             centre, spread = (output[:, start + i] for start in self.layout.number)

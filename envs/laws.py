@@ -86,11 +86,6 @@ class Scale:
             return np.interp(p, self.upto, self.level)
         return self.level[np.minimum(np.searchsorted(self.upto, p, side="right"), len(self.level) - 1)]
 
-    def mean(self, centre: Floats, spread: Floats, points: int = 16) -> Floats:
-        """The mean value [B] of logistic scores, by the midpoint rule over their quantiles."""
-        u = log_odds((np.arange(points) + 0.5) / points)
-        return np.asarray(self.value(centre[:, None] + spread[:, None] * u).mean(axis=1), np.float64)
-
 
 @dataclass(frozen=True, slots=True)
 class Stream:

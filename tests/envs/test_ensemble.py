@@ -1,3 +1,4 @@
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -5,12 +6,12 @@ import numpy as np
 import pytest
 
 from engine.errors import TrainingError
-from engine.records import DAY, HOLD, Floats32
+from engine.records import DAY, HOLD, Floats, Floats32
 from engine.spec import Spec
 from envs.batch import JourneyBatch
 from envs.draws import Draws
 from envs.ensemble import EnsembleOutcomeModel
-from envs.laws import BINS, Evolution, Layout, Scale, Stream, chance
+from envs.laws import BINS, Evolution, Layout, Scale, Stream, chance, log_odds
 from envs.networks import Inputs, Networks
 from envs.outcomes import Latent, Turn
 from tests.envs.tiny import START, TEXT, tiny_replay, tiny_spec
@@ -131,6 +132,28 @@ def test_a_stream_knows_what_earlier_ones_drew_and_what_was_done() -> None:
     assert model.probabilities(one, told)[0, 2] < 1e-9
     told[0, 0] = 1.0
     assert model.probabilities(one, told)[0, 2] == pytest.approx(2 / 3)
+
+
+HEAVY = {
+    "log-normal": np.exp(np.random.default_rng(0).normal(3, 1.5, 20_000)),
+    "mostly nothing": np.where(np.arange(20_000) % 50 == 0, np.random.default_rng(0).exponential(1000, 20_000), 0.0),
+    "three prices": np.repeat([0.0, 100.0, 5000.0], [900, 80, 20]),
+}
+
+
+@pytest.mark.parametrize("values", HEAVY.values(), ids=HEAVY.keys())
+def test_mean_rewards_see_the_rare_and_dear(values: Floats) -> None:
+    """What orders are worth on average is the mean of what is drawn, although few dear ones make it."""
+    spec, scale = tiny_spec(), Scale.of(values)
+    laws = [replace(law, values=scale) if law.values is ORDER else law for law in streams(spec)]
+    plain = model_of(spec)
+    model = EnsembleOutcomeModel(spec, laws, plain.evolutions, plain.inputs, plain.outcome, plain.context)
+    u = log_odds((np.arange(400_000) + 0.5) / 400_000)
+    for centre, spread in ((0.0, 0.0), (1.0, 0.0), (-0.5, 0.4), (0.5, -0.5)):
+        output = np.zeros((2, model.layout.size))
+        output[:, model.layout.value[0] + 1], output[:, model.layout.value[1] + 1] = centre, spread
+        drawn = scale.value(centre + np.exp(spread) * u).mean()
+        np.testing.assert_allclose(model.worth_of(3, output), 0.5 * drawn, rtol=0.01)
 
 
 def test_nobody_answers_what_has_not_gone_out() -> None:
