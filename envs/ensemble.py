@@ -14,7 +14,7 @@ import numpy as np
 from engine.errors import TrainingError
 from engine.records import HOLD, Bools, EventColumns, Floats, Floats32, Ints
 from engine.spec import Spec
-from envs.averages import MeanValue
+from envs.averages import MeanNumber, MeanValue
 from envs.draws import Draws
 from envs.ensemble_file import read_model, write_model
 from envs.laws import (
@@ -26,7 +26,6 @@ from envs.laws import (
     choice_of,
     gone_out,
     log_odds,
-    mean_number,
     number_of,
     spread_of,
 )
@@ -61,6 +60,7 @@ class EnsembleOutcomeModel:
             raise TrainingError(f"outcome model: found {inputs.size} inputs, expected {expected} with this spec")
         self.layout = Layout.of(self.streams)
         self._mean_value = [MeanValue.of(s.values) if s.values is not None else None for s in self.streams]
+        self._mean_number = [MeanNumber.of(s.most) for s in self.streams]
         self._of_action = inputs.attributes @ outcome.links[:, self.layout.told :]
         seen = {s.kind for s in self.streams}
         self.impossible = tuple(k.name for i, k in enumerate(spec.kinds) if i not in seen)
@@ -197,7 +197,7 @@ class EnsembleOutcomeModel:
         if law.most > 1 and np.any(each):
             i = int(np.searchsorted(self.layout.counted, s))
             centre, spread = (output[:, start + i] for start in self.layout.number)
-            each = each * mean_number(centre, spread_of(spread), law.most)
+            each = each * self._mean_number[s](centre, spread_of(spread))
         return each
 
     def _events(

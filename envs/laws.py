@@ -232,13 +232,6 @@ def spread_of(output: Floats) -> Floats:
     return np.exp(np.clip(output, -4.0, 3.0))
 
 
-def mean_number(centre: Floats, spread: Floats, most: int) -> Floats:
-    """The mean [B] of `number_of`: Σ_k P(N ≥ k), k = 1 … most."""
-    upto = chance((np.log(np.arange(most + 1) + 0.5) - centre[:, None]) / spread[:, None])
-    inside = np.maximum(upto[:, -1] - upto[:, 0], 1e-12)
-    return np.asarray(1.0 + (upto[:, -1:] - upto[:, 1:-1]).sum(axis=1) / inside, np.float64)
-
-
 def choice_of(u: Floats, logits: Floats) -> Ints:
     """The index [B] that u [B] picks from a softmax over logits [B, m]."""
     weight = np.exp(logits - logits.max(axis=1, keepdims=True))

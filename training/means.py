@@ -13,7 +13,8 @@ import numpy as np
 from scipy.optimize import brentq
 
 from engine.records import Floats, Ints
-from envs.laws import Layout, Scale, Stream, log_odds, mean_number, spread_of
+from envs.averages import MeanNumber
+from envs.laws import Layout, Scale, Stream, log_odds, spread_of
 from envs.networks import Networks
 from training.evidence import Evidence
 
@@ -34,7 +35,7 @@ def with_means(networks: Networks, evidence: Evidence, streams: Sequence[Stream]
     for i, s in enumerate(layout.counted):
         place, rows = layout.number[0] + i, _rows(evidence, s)
         centre, spread = _outputs(networks, evidence, rows, (place, layout.number[1] + i))
-        mean = partial(_number, centre, spread, streams[s].most)
+        mean = partial(_number, centre, spread, MeanNumber.of(streams[s].most))
         biases[:, place] += _shift(mean, float(evidence.counts[rows, s].sum()))
     for i, s in enumerate(layout.valued):
         place, rows, law = layout.value[0] + i, _rows(evidence, s), streams[s].values
@@ -49,9 +50,9 @@ def with_means(networks: Networks, evidence: Evidence, streams: Sequence[Stream]
     return Networks(networks.weights, (*networks.biases[:-1], biases), networks.links)
 
 
-def _number(centre: Floats, spread: Floats, most: int, by: float) -> float:
+def _number(centre: Floats, spread: Floats, mean: MeanNumber, by: float) -> float:
     """The mean number of events, were the centres [B] higher by this much."""
-    return float(mean_number(centre + by, spread, most).sum())
+    return float(mean(centre + by, spread).sum())
 
 
 def _value(score: Floats, law: Scale, number: Ints, by: float) -> float:

@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,7 @@ from engine.spec import Spec
 from envs.batch import JourneyBatch
 from envs.draws import Draws
 from envs.ensemble import EnsembleOutcomeModel
-from envs.laws import BINS, Evolution, Layout, Scale, Stream, chance, log_odds
+from envs.laws import BINS, Evolution, Layout, Scale, Stream, chance, log_odds, number_of
 from envs.networks import Inputs, Networks
 from envs.outcomes import Latent, Turn
 from tests.envs.tiny import START, TEXT, tiny_replay, tiny_spec
@@ -154,6 +155,33 @@ def test_mean_rewards_see_the_rare_and_dear(values: Floats) -> None:
         output[:, model.layout.value[0] + 1], output[:, model.layout.value[1] + 1] = centre, spread
         drawn = scale.value(centre + np.exp(spread) * u).mean()
         np.testing.assert_allclose(model.worth_of(3, output), 0.5 * drawn, rtol=0.01)
+
+
+def test_one_busy_window_does_not_cost_memory_for_all() -> None:
+    """The log's busiest window, say of a test account, bounds the number of events; means stay as cheap as they are."""
+    spec = tiny_spec()
+    laws = [replace(law, most=5000) if law.values is ORDER else law for law in streams(spec)]
+    plain, layout, rows = model_of(spec), Layout.of(laws), 2000
+    bias = np.zeros((2, layout.size), np.float32)
+    outcome = Networks(
+        (plain.outcome.weights[0], np.zeros((2, 3, layout.size), np.float32)),
+        (plain.outcome.biases[0], bias),
+        np.zeros((2, layout.told + spec.attributes.size, layout.linked), np.float32),
+    )
+    model = EnsembleOutcomeModel(spec, laws, plain.evolutions, plain.inputs, outcome, plain.context)
+    output = np.zeros((rows, layout.size))
+    centre, spread = (np.linspace(low, high, rows) for low, high in ((-1.0, 9.0), (-1.5, 0.5)))
+    output[:, layout.number[0] + 1], output[:, layout.number[1] + 1] = centre, spread
+    tracemalloc.start()
+    worth = model.worth_of(3, output)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+    u, one = (np.arange(20_000) + 0.5) / 20_000, np.ones(20_000)
+    each = model.worth_of(3, output[:1]) / number_of(u, centre[0] * one, np.exp(spread[0]) * one, 5000 * one).mean()
+    for row in (0, 500, 1000, 1999):
+        drawn = number_of(u, centre[row] * one, np.exp(spread[row]) * one, 5000 * one).mean()
+        assert np.broadcast_to(worth, rows)[row] == pytest.approx(drawn * float(each[0]), rel=0.005)
 
 
 def test_nobody_answers_what_has_not_gone_out() -> None:
