@@ -5,7 +5,7 @@ u)). - Whether: Bernoulli. - How many, given that it happens: log N is logistic,
 seen in the log. - How much: the value's score is logistic. The score is the log-odds of the value's rank in the
 log, so values keep the log's range, its zeros, its negative and its heavy tails, and no family of distributions has
 to be chosen. - When: categorical over parts of the window that hold equally many of the log's events, uniform
-inside a part.
+inside a part; as far as the log's events reach.
 """
 
 from collections.abc import Sequence
@@ -93,8 +93,8 @@ class Stream:
 
     kind: index in the spec. answer: it answers the contact just decided, so it comes after the send time and
     carries its channel and content; otherwise it comes by itself or answers an earlier contact. most: the largest
-    number in one window. edges: Floats [BINS + 1], parts of the window from 0 to 1 (from the send time for an
-    answer). values: of one event, None = always 0. match: the share of these events that name the latest contact's
+    number in one window. edges: Floats [BINS + 1], parts of the window, within 0 to 1 (from the send time for an
+    answer); nothing comes before the first or after the last. values: of one event, None = always 0. match: the share of these events that name the latest contact's
     channel and content; of the others `pairs` Ints [p, 2] and `shares` Floats [p] tell the (channel, content) and
     how often.
     """

@@ -268,8 +268,10 @@ def _place(turn: Turn, events: EventColumns, answer: bool) -> Floats:
 
 
 def _edges(place: Floats) -> Floats:
+    """Parts [BINS + 1] with equally many events, as far as these reach and as much as one lies from the next beyond."""
     edges = np.quantile(place, np.linspace(0.0, 1.0, BINS + 1))
-    edges[0], edges[-1] = 0.0, 1.0
+    beyond = (edges[-1] - edges[0]) / len(place)
+    edges[0], edges[-1] = max(edges[0] - beyond, 0.0), min(edges[-1] + beyond, 1.0)
     return edges
 
 
