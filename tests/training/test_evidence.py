@@ -2,9 +2,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from engine.records import EventColumns
 from tests.envs.tiny import TinyWorld, tiny_replay, tiny_spec
 from tests.training.played import play
-from training.evidence import streams_of, turns
+from training.evidence import evidence_of, streams_of, turns
+from training.fit import inputs_of
 from training.journeys import Journeys
 
 SPEC = tiny_spec()
@@ -33,3 +35,21 @@ def test_quick_answers_stay_quick() -> None:
     assert (np.diff(answers.edges) >= 0).all()
     visits = next(s for s in streams_of(SPEC, log, turns(SPEC, log)) if s.kind == VISIT)
     assert visits.edges[-1] > 0.98
+
+
+def test_more_events_than_ever_before_count_as_the_most_seen() -> None:
+    """Their chance under a law that is bounded by the most seen would be above one."""
+    log = journeys(60)
+    streams, inputs = streams_of(SPEC, log, turns(SPEC, log)), inputs_of(SPEC, log)
+    visit = [s.kind for s in streams].index(VISIT)
+    streams[visit] = replace(streams[visit], most=3)
+    busy, first = journeys(20, 1), int(np.flatnonzero(log.events.kind == VISIT)[0])
+    many = log.events.take(np.full(50, first))
+    many = EventColumns(
+        np.zeros(50, np.int64), *(getattr(many, c) for c in ("kind", "occurred_at", "value")), -many.kind, -many.kind
+    )
+    busy = replace(busy, events=EventColumns.concat([many, busy.events]))
+    evidence = evidence_of(SPEC, busy, turns(SPEC, busy), inputs, streams)
+    assert evidence.counts[0, visit] == 3
+    assert (np.diff(evidence.first)[0]) >= 50
+    assert (evidence.counts <= [s.most for s in streams]).all()
