@@ -262,9 +262,12 @@ class EnsembleOutcomeModel:
         return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
 
     def _remember(self, latent: Latent, turn: Turn, inputs: Floats32, events: EventColumns) -> None:
-        later = np.nan_to_num(turn.send_at, nan=-np.inf) >= turn.until
-        latent["waiting"] = np.where(later, turn.action, HOLD)
-        latent["waiting_at"] = np.where(later, turn.send_at, np.inf)
+        """Of the contacts that are still on their way the next one, as `training/evidence.py` sees it in a log."""
+        before = latent["waiting_at"].astype(np.float64)
+        before = np.where(before > turn.until, before, np.inf)
+        present = np.where(turn.send_at > turn.until, turn.send_at, np.inf)  # never for hold, which has NaN
+        latent["waiting"] = np.where(present < before, turn.action, latent["waiting"])
+        latent["waiting_at"] = np.minimum(present, before)
         if self.context is not None:
             latent["inputs"] = inputs
             latent["told"] = told_of(events, len(turn.now), len(self.spec.kinds))

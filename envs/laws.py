@@ -91,12 +91,12 @@ class Scale:
 class Stream:
     """One kind of events from one cause.
 
-    kind: index in the spec. answer: it answers the contact just decided, so it comes after the send time and
-    carries its channel and content; otherwise it comes by itself or answers an earlier contact. most: the largest
-    number in one window. edges: Floats [BINS + 1], parts of the window, within 0 to 1 (from the send time for an
-    answer); nothing comes before the first or after the last. values: of one event, None = always 0. match: the share of these events that name the latest contact's
-    channel and content; of the others `pairs` Ints [p, 2] and `shares` Floats [p] tell the (channel, content) and
-    how often.
+    kind: index in the spec. answer: it answers the contact just decided, so it comes after the send time and carries
+    its channel and content; otherwise it comes by itself or answers an earlier contact. most: the largest number in one
+    window. edges: Floats [BINS + 1], parts of the window (of what is left from the send time for an answer) within 0 to
+    1; nothing comes before the first or after the last. values: of one event, None = always 0. match: the share of
+    these events that name the latest contact's channel and content; of the others `pairs` Ints [p, 2] and `shares`
+    Floats [p] tell the (channel, content) and how often.
     """
 
     kind: int

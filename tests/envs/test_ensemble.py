@@ -216,6 +216,23 @@ def test_a_late_answer_names_the_latest_contact_that_went_out() -> None:
     np.testing.assert_array_equal(names_offer, events.occurred_at >= sent_at)
 
 
+def test_a_contact_is_remembered_as_long_as_it_waits() -> None:
+    """Decided now for tomorrow morning, two decisions later still on its way, then named by late answers."""
+    spec = tiny_spec()
+    model, n, hour = model_of(spec), 6000, 3600.0
+    latent, draws = begun(model, n)
+    later, tip = spec.catalogue.row("push", "offer", "next_morning"), spec.catalogue.row("push", "tip", "now")
+    model.outcomes(latent, turn_of(spec, n, later, window=hour), draws)
+    for k in (1, 2):
+        hold = turn_of(spec, n, HOLD, last=tip)
+        model.outcomes(latent, replace(hold, now=hold.now + k * hour, until=hold.now + (k + 1) * hour), draws)
+    sent_at = turn_of(spec, 1, later).send_at[0]
+    hold = turn_of(spec, n, HOLD, last=tip, window=2 * DAY)
+    events = model.outcomes(latent, replace(hold, now=hold.now + 3 * hour), draws)
+    events = events.take((events.kind == 1) & (events.channel == 1) & (events.content >= 0))
+    np.testing.assert_array_equal(events.content == 1, events.occurred_at >= sent_at)
+
+
 def test_an_empty_window_holds_no_events() -> None:
     spec = tiny_spec()
     model = model_of(spec)

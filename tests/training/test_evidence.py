@@ -44,10 +44,7 @@ def test_more_events_than_ever_before_count_as_the_most_seen() -> None:
     visit = [s.kind for s in streams].index(VISIT)
     streams[visit] = replace(streams[visit], most=3)
     busy, first = journeys(20, 1), int(np.flatnonzero(log.events.kind == VISIT)[0])
-    many = log.events.take(np.full(50, first))
-    many = EventColumns(
-        np.zeros(50, np.int64), *(getattr(many, c) for c in ("kind", "occurred_at", "value")), -many.kind, -many.kind
-    )
+    many = replace(log.events.take(np.full(50, first)), row=np.zeros(50, np.int64))
     busy = replace(busy, events=EventColumns.concat([many, busy.events]))
     evidence = evidence_of(SPEC, busy, turns(SPEC, busy), inputs, streams)
     assert evidence.counts[0, visit] == 3
