@@ -14,6 +14,7 @@ import numpy as np
 from engine.errors import TrainingError
 from engine.records import HOLD, Bools, EventColumns, Floats, Floats32, Ints
 from engine.spec import Spec
+from envs.averages import MeanNumber, MeanValue
 from envs.draws import Draws
 from envs.ensemble_file import read_model, write_model
 from envs.laws import (
@@ -25,7 +26,6 @@ from envs.laws import (
     choice_of,
     gone_out,
     log_odds,
-    mean_number,
     number_of,
     spread_of,
 )
@@ -59,6 +59,8 @@ class EnsembleOutcomeModel:
         if inputs.size != expected or outcome.weights[0].shape[1] != expected:
             raise TrainingError(f"outcome model: found {inputs.size} inputs, expected {expected} with this spec")
         self.layout = Layout.of(self.streams)
+        self._mean_value = [MeanValue.of(s.values) if s.values is not None else None for s in self.streams]
+        self._mean_number = [MeanNumber.of(s.most) for s in self.streams]
         self._of_action = inputs.attributes @ outcome.links[:, self.layout.told :]
         seen = {s.kind for s in self.streams}
         self.impossible = tuple(k.name for i, k in enumerate(spec.kinds) if i not in seen)
@@ -187,14 +189,15 @@ class EnsembleOutcomeModel:
         """The mean reward of stream s where it happens, [B], from outputs [B, O]."""
         law, reward = self.streams[s], self.spec.reward
         each: Floats | float = float(reward.each[law.kind])
-        if law.values is not None and reward.per_value[law.kind]:
+        mean_value = self._mean_value[s]
+        if mean_value is not None and reward.per_value[law.kind]:
             i = int(np.searchsorted(self.layout.valued, s))
             centre, spread = (output[:, start + i] for start in self.layout.value)
-            each = each + reward.per_value[law.kind] * law.values.mean(centre, spread_of(spread))
+            each = each + reward.per_value[law.kind] * mean_value(centre, spread_of(spread))
         if law.most > 1 and np.any(each):
             i = int(np.searchsorted(self.layout.counted, s))
             centre, spread = (output[:, start + i] for start in self.layout.number)
-            each = each * mean_number(centre, spread_of(spread), law.most)
+            each = each * self._mean_number[s](centre, spread_of(spread))
         return each
 
     def _events(
@@ -259,9 +262,12 @@ class EnsembleOutcomeModel:
         return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
 
     def _remember(self, latent: Latent, turn: Turn, inputs: Floats32, events: EventColumns) -> None:
-        later = np.nan_to_num(turn.send_at, nan=-np.inf) >= turn.until
-        latent["waiting"] = np.where(later, turn.action, HOLD)
-        latent["waiting_at"] = np.where(later, turn.send_at, np.inf)
+        """Of the contacts that are still on their way the next one, as `training/evidence.py` sees it in a log."""
+        before = latent["waiting_at"].astype(np.float64)
+        before = np.where(before > turn.until, before, np.inf)
+        present = np.where(turn.send_at > turn.until, turn.send_at, np.inf)  # never for hold, which has NaN
+        latent["waiting"] = np.where(present < before, turn.action, latent["waiting"])
+        latent["waiting_at"] = np.minimum(present, before)
         if self.context is not None:
             latent["inputs"] = inputs
             latent["told"] = told_of(events, len(turn.now), len(self.spec.kinds))

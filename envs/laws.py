@@ -5,7 +5,7 @@ u)). - Whether: Bernoulli. - How many, given that it happens: log N is logistic,
 seen in the log. - How much: the value's score is logistic. The score is the log-odds of the value's rank in the
 log, so values keep the log's range, its zeros, its negative and its heavy tails, and no family of distributions has
 to be chosen. - When: categorical over parts of the window that hold equally many of the log's events, uniform
-inside a part.
+inside a part; as far as the log's events reach.
 """
 
 from collections.abc import Sequence
@@ -86,22 +86,17 @@ class Scale:
             return np.interp(p, self.upto, self.level)
         return self.level[np.minimum(np.searchsorted(self.upto, p, side="right"), len(self.level) - 1)]
 
-    def mean(self, centre: Floats, spread: Floats, points: int = 16) -> Floats:
-        """The mean value [B] of logistic scores, by the midpoint rule over their quantiles."""
-        u = log_odds((np.arange(points) + 0.5) / points)
-        return np.asarray(self.value(centre[:, None] + spread[:, None] * u).mean(axis=1), np.float64)
-
 
 @dataclass(frozen=True, slots=True)
 class Stream:
     """One kind of events from one cause.
 
-    kind: index in the spec. answer: it answers the contact just decided, so it comes after the send time and
-    carries its channel and content; otherwise it comes by itself or answers an earlier contact. most: the largest
-    number in one window. edges: Floats [BINS + 1], parts of the window from 0 to 1 (from the send time for an
-    answer). values: of one event, None = always 0. match: the share of these events that name the latest contact's
-    channel and content; of the others `pairs` Ints [p, 2] and `shares` Floats [p] tell the (channel, content) and
-    how often.
+    kind: index in the spec. answer: it answers the contact just decided, so it comes after the send time and carries
+    its channel and content; otherwise it comes by itself or answers an earlier contact. most: the largest number in one
+    window. edges: Floats [BINS + 1], parts of the window (of what is left from the send time for an answer) within 0 to
+    1; nothing comes before the first or after the last. values: of one event, None = always 0. match: the share of
+    these events that name the latest contact's channel and content; of the others `pairs` Ints [p, 2] and `shares`
+    Floats [p] tell the (channel, content) and how often.
     """
 
     kind: int
@@ -235,13 +230,6 @@ def number_of(u: Floats, centre: Floats, spread: Floats, most: Floats) -> Ints:
 def spread_of(output: Floats) -> Floats:
     """The logistic spread from its network output, between 0.02 and 20."""
     return np.exp(np.clip(output, -4.0, 3.0))
-
-
-def mean_number(centre: Floats, spread: Floats, most: int) -> Floats:
-    """The mean [B] of `number_of`: Σ_k P(N ≥ k), k = 1 … most."""
-    upto = chance((np.log(np.arange(most + 1) + 0.5) - centre[:, None]) / spread[:, None])
-    inside = np.maximum(upto[:, -1] - upto[:, 0], 1e-12)
-    return np.asarray(1.0 + (upto[:, -1:] - upto[:, 1:-1]).sum(axis=1) / inside, np.float64)
 
 
 def choice_of(u: Floats, logits: Floats) -> Ints:

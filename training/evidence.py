@@ -24,9 +24,9 @@ class Evidence:
     """N decisions and their E events, which are sorted by decision.
 
     inputs: float32 [N, D]. told: float32 [N, S + V + k], what the links carry: what streams tell later ones (see
-    `Layout`). possible: Bools [N, S], may the stream happen at all. counts: Ints [N, S]. first: Ints [N + 1], where
-    a decision's events begin. stream, part: Ints [E], part of the window. low, high: Floats [E], bounds of the
-    value's score. customer: Ints [N].
+    `Layout`). possible: Bools [N, S], may the stream happen at all. counts: Ints [N, S], not above the stream's `most`.
+    first: Ints [N + 1], where a decision's events begin. stream, part: Ints [E], part of the window. low, high: Floats
+    [E], bounds of the value's score. customer: Ints [N].
     """
 
     inputs: Floats32
@@ -153,13 +153,14 @@ def evidence_of(spec: Spec, journeys: Journeys, turn: Turn, inputs: Inputs, stre
         if law.values is not None:
             low[mine], high[mine] = law.values.bounds(of_stream.value)
     n, s_all = len(journeys), len(streams)
+    counts = np.bincount(events.row * s_all + stream, minlength=n * s_all).reshape(n, s_all)
     answers = np.array([law.answer for law in streams], bool)
     out, open_window = gone_out(turn.send_at, turn.until), turn.until > turn.now
     return Evidence(
         inputs=inputs.of(turn),
         told=np.concatenate([_told(streams, events, stream, n), inputs.attributes[turn.action]], axis=1),
         possible=np.where(answers, out[:, None], open_window[:, None]),
-        counts=np.bincount(events.row * s_all + stream, minlength=n * s_all).reshape(n, s_all),
+        counts=np.minimum(counts, np.array([law.most for law in streams], np.int64)),
         first=np.searchsorted(events.row, np.arange(n + 1)),
         stream=stream,
         part=part,
@@ -268,8 +269,10 @@ def _place(turn: Turn, events: EventColumns, answer: bool) -> Floats:
 
 
 def _edges(place: Floats) -> Floats:
+    """Parts [BINS + 1] with equally many events, as far as these reach and as much as one lies from the next beyond."""
     edges = np.quantile(place, np.linspace(0.0, 1.0, BINS + 1))
-    edges[0], edges[-1] = 0.0, 1.0
+    beyond = (edges[-1] - edges[0]) / len(place)
+    edges[0], edges[-1] = max(edges[0] - beyond, 0.0), min(edges[-1] + beyond, 1.0)
     return edges
 
 

@@ -13,16 +13,16 @@ import numpy as np
 from scipy.optimize import brentq
 
 from engine.records import Floats, Ints
-from envs.laws import Layout, Scale, Stream, log_odds, mean_number, spread_of
+from envs.averages import MeanNumber, MeanValue
+from envs.laws import Layout, Stream, spread_of
 from envs.networks import Networks
 from training.evidence import Evidence
 
 FURTHEST = 1.0
-"""The largest shift of a centre, in log-counts or scores; who needs more has another trouble than a mean."""
+"""The largest shift of a centre, in log-counts or scores. Who needs more has another trouble than a mean: it gets this
+much, and the certificate tells what is left."""
 MOST = 100_000
 """Decisions from which a mean is taken at most."""
-STRATA = 4
-"""Quantiles of a value for each decision; decisions differ in where in its stratum each lies."""
 
 
 def with_means(networks: Networks, evidence: Evidence, streams: Sequence[Stream]) -> Networks:
@@ -34,29 +34,31 @@ def with_means(networks: Networks, evidence: Evidence, streams: Sequence[Stream]
     for i, s in enumerate(layout.counted):
         place, rows = layout.number[0] + i, _rows(evidence, s)
         centre, spread = _outputs(networks, evidence, rows, (place, layout.number[1] + i))
-        mean = partial(_number, centre, spread, streams[s].most)
+        mean = partial(_number, centre, spread, MeanNumber.of(streams[s].most))
         biases[:, place] += _shift(mean, float(evidence.counts[rows, s].sum()))
     for i, s in enumerate(layout.valued):
         place, rows, law = layout.value[0] + i, _rows(evidence, s), streams[s].values
         assert law is not None
         centre, spread = _outputs(networks, evidence, rows, (place, layout.value[1] + i))
-        score = centre[:, None] + spread[:, None] * log_odds(_stratified(len(rows)))
         mine = np.flatnonzero(evidence.stream == s)
         decision = np.searchsorted(evidence.first, mine, side="right") - 1
         mine = mine[np.isin(decision, rows)]
         seen = law.value((evidence.low[mine] + evidence.high[mine]) / 2)
-        biases[:, place] += _shift(partial(_value, score, law, evidence.counts[rows, s]), float(seen.sum()))
+        biases[:, place] += _shift(
+            partial(_value, centre, spread, (MeanValue.of(law), evidence.counts[rows, s])), float(seen.sum())
+        )
     return Networks(networks.weights, (*networks.biases[:-1], biases), networks.links)
 
 
-def _number(centre: Floats, spread: Floats, most: int, by: float) -> float:
+def _number(centre: Floats, spread: Floats, mean: MeanNumber, by: float) -> float:
     """The mean number of events, were the centres [B] higher by this much."""
-    return float(mean_number(centre + by, spread, most).sum())
+    return float(mean(centre + by, spread).sum())
 
 
-def _value(score: Floats, law: Scale, number: Ints, by: float) -> float:
-    """The mean total value of `number` [B] events each, were their scores [B, STRATA] higher by this much."""
-    return float(law.value(score + by).mean(axis=1) @ number)
+def _value(centre: Floats, spread: Floats, law: tuple[MeanValue, Ints], by: float) -> float:
+    """The mean total value, were the centres [B] higher by this much. law: of one event; how many there are [B]."""
+    mean, number = law
+    return float(mean(centre + by, spread) @ number)
 
 
 def _rows(evidence: Evidence, stream: int) -> Ints:
@@ -73,14 +75,11 @@ def _outputs(networks: Networks, evidence: Evidence, rows: Ints, columns: tuple[
     return output[:, columns[0]] + (evidence.told[rows] * links).sum(axis=1), spread_of(output[:, columns[1]])
 
 
-def _stratified(n: int) -> Floats:
-    """Uniform numbers [n, STRATA], one in each stratum, evenly spread over the rows (Weyl's sequence)."""
-    offset = np.arange(n) * 0.6180339887498949 % 1.0
-    return (np.arange(STRATA) + offset[:, None]) / STRATA
-
-
 def _shift(total: Callable[[float], float], wanted: float) -> float:
-    """The shift at which the total is the wanted one; 0 where none within FURTHEST makes it so."""
-    if not (total(-FURTHEST) < wanted < total(FURTHEST)):
+    """The shift at which the total is the wanted one, at most FURTHEST; 0 where no shift changes the total."""
+    low, high = total(-FURTHEST), total(FURTHEST)
+    if high - low <= 1e-9 * abs(wanted):
         return 0.0
+    if not low < wanted < high:
+        return FURTHEST if wanted >= high else -FURTHEST
     return float(brentq(lambda by: total(by) - wanted, -FURTHEST, FURTHEST, xtol=1e-3))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.errors import TrainingError
 from engine.records import Bools, Floats, Floats32, Ints
 from envs.networks import Networks
 from training.likelihood import Loss
@@ -96,21 +97,24 @@ class Trained:
 
 
 def train_members(samples: list[Sample], start: Start, settings: OutcomeSettings, told: "Told") -> Trained:
-    """Each member at the check that explains the second sample best, trained on the first."""
+    """Each member at the check that explains the second sample best, trained on the first.
+
+    Raises TrainingError where a likelihood is not a number: weights that never learned must not pass for trained.
+    """
     train, judge = samples
     rng = np.random.default_rng(settings.seed)
     networks = _Members(train.inputs, start, settings)
     rows = [_bootstrap(train.customer, rng) for _ in range(settings.members)]
     plan = _Plan.of(rows, settings)
     asked = _spread_out(len(judge.inputs), settings.judged)
-    best, nll = networks.copy(), networks.judged(judge, asked)
+    best, nll = networks.copy(), _finite(networks.judged(judge, asked), 0)
     lowest = nll.mean(axis=1)
     stale = np.zeros(settings.members, np.int64)
     for step, batch in enumerate(_batches(rows, plan, rng), 1):
         networks.learn(train, batch, 1.0 - (step - 1) / plan.steps)
         if step % plan.between and step < plan.steps:
             continue
-        judged = networks.judged(judge, asked)
+        judged = _finite(networks.judged(judge, asked), step)
         better = judged.mean(axis=1) < lowest
         for kept, now in zip(best, networks.copy(), strict=True):
             kept[better] = now[better]
@@ -122,6 +126,17 @@ def train_members(samples: list[Sample], start: Start, settings: OutcomeSettings
     told.part(1.0)
     found = Networks(tuple(best[0:6:2]), tuple(b[:, 0] for b in best[1:6:2]), best[6])
     return Trained(found, nll.mean(axis=0), judge.customer[asked])
+
+
+def _finite(nll: Floats, step: int) -> Floats:
+    """These negative log-likelihoods [M, R], if they are numbers."""
+    lost = int((~np.isfinite(nll)).any(axis=0).sum())
+    if lost:
+        raise TrainingError(
+            f"outcome model: found a likelihood that is not a number for {lost:,} of {nll.shape[1]:,} judged decisions "
+            f"after {step:,} steps, expected numbers; `nextbest check` shows values out of all proportion"
+        )
+    return nll
 
 
 class _Members:

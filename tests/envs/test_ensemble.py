@@ -1,3 +1,5 @@
+import tracemalloc
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -5,12 +7,12 @@ import numpy as np
 import pytest
 
 from engine.errors import TrainingError
-from engine.records import DAY, HOLD, Floats32
+from engine.records import DAY, HOLD, Floats, Floats32
 from engine.spec import Spec
 from envs.batch import JourneyBatch
 from envs.draws import Draws
 from envs.ensemble import EnsembleOutcomeModel
-from envs.laws import BINS, Evolution, Layout, Scale, Stream, chance
+from envs.laws import BINS, Evolution, Layout, Scale, Stream, chance, log_odds, number_of
 from envs.networks import Inputs, Networks
 from envs.outcomes import Latent, Turn
 from tests.envs.tiny import START, TEXT, tiny_replay, tiny_spec
@@ -133,6 +135,55 @@ def test_a_stream_knows_what_earlier_ones_drew_and_what_was_done() -> None:
     assert model.probabilities(one, told)[0, 2] == pytest.approx(2 / 3)
 
 
+HEAVY = {
+    "log-normal": np.exp(np.random.default_rng(0).normal(3, 1.5, 20_000)),
+    "mostly nothing": np.where(np.arange(20_000) % 50 == 0, np.random.default_rng(0).exponential(1000, 20_000), 0.0),
+    "three prices": np.repeat([0.0, 100.0, 5000.0], [900, 80, 20]),
+}
+
+
+@pytest.mark.parametrize("values", HEAVY.values(), ids=HEAVY.keys())
+def test_mean_rewards_see_the_rare_and_dear(values: Floats) -> None:
+    """What orders are worth on average is the mean of what is drawn, although few dear ones make it."""
+    spec, scale = tiny_spec(), Scale.of(values)
+    laws = [replace(law, values=scale) if law.values is ORDER else law for law in streams(spec)]
+    plain = model_of(spec)
+    model = EnsembleOutcomeModel(spec, laws, plain.evolutions, plain.inputs, plain.outcome, plain.context)
+    u = log_odds((np.arange(400_000) + 0.5) / 400_000)
+    for centre, spread in ((0.0, 0.0), (1.0, 0.0), (-0.5, 0.4), (0.5, -0.5)):
+        output = np.zeros((2, model.layout.size))
+        output[:, model.layout.value[0] + 1], output[:, model.layout.value[1] + 1] = centre, spread
+        drawn = scale.value(centre + np.exp(spread) * u).mean()
+        np.testing.assert_allclose(model.worth_of(3, output), 0.5 * drawn, rtol=0.01)
+
+
+def test_one_busy_window_does_not_cost_memory_for_all() -> None:
+    """The log's busiest window, say of a test account, bounds the number of events; means stay as cheap as they are."""
+    spec = tiny_spec()
+    laws = [replace(law, most=5000) if law.values is ORDER else law for law in streams(spec)]
+    plain, layout, rows = model_of(spec), Layout.of(laws), 2000
+    bias = np.zeros((2, layout.size), np.float32)
+    outcome = Networks(
+        (plain.outcome.weights[0], np.zeros((2, 3, layout.size), np.float32)),
+        (plain.outcome.biases[0], bias),
+        np.zeros((2, layout.told + spec.attributes.size, layout.linked), np.float32),
+    )
+    model = EnsembleOutcomeModel(spec, laws, plain.evolutions, plain.inputs, outcome, plain.context)
+    output = np.zeros((rows, layout.size))
+    centre, spread = (np.linspace(low, high, rows) for low, high in ((-1.0, 9.0), (-1.5, 0.5)))
+    output[:, layout.number[0] + 1], output[:, layout.number[1] + 1] = centre, spread
+    tracemalloc.start()
+    worth = model.worth_of(3, output)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
+    u, one = (np.arange(20_000) + 0.5) / 20_000, np.ones(20_000)
+    each = model.worth_of(3, output[:1]) / number_of(u, centre[0] * one, np.exp(spread[0]) * one, 5000 * one).mean()
+    for row in (0, 500, 1000, 1999):
+        drawn = number_of(u, centre[row] * one, np.exp(spread[row]) * one, 5000 * one).mean()
+        assert np.broadcast_to(worth, rows)[row] == pytest.approx(drawn * float(each[0]), rel=0.005)
+
+
 def test_nobody_answers_what_has_not_gone_out() -> None:
     spec = tiny_spec()
     model, n, later = model_of(spec), 4000, spec.catalogue.row("push", "offer", "next_morning")
@@ -163,6 +214,23 @@ def test_a_late_answer_names_the_latest_contact_that_went_out() -> None:
     names_offer = events.content == 1
     assert 0.2 < names_offer.mean() < 0.8
     np.testing.assert_array_equal(names_offer, events.occurred_at >= sent_at)
+
+
+def test_a_contact_is_remembered_as_long_as_it_waits() -> None:
+    """Decided now for tomorrow morning, two decisions later still on its way, then named by late answers."""
+    spec = tiny_spec()
+    model, n, hour = model_of(spec), 6000, 3600.0
+    latent, draws = begun(model, n)
+    later, tip = spec.catalogue.row("push", "offer", "next_morning"), spec.catalogue.row("push", "tip", "now")
+    model.outcomes(latent, turn_of(spec, n, later, window=hour), draws)
+    for k in (1, 2):
+        hold = turn_of(spec, n, HOLD, last=tip)
+        model.outcomes(latent, replace(hold, now=hold.now + k * hour, until=hold.now + (k + 1) * hour), draws)
+    sent_at = turn_of(spec, 1, later).send_at[0]
+    hold = turn_of(spec, n, HOLD, last=tip, window=2 * DAY)
+    events = model.outcomes(latent, replace(hold, now=hold.now + 3 * hour), draws)
+    events = events.take((events.kind == 1) & (events.channel == 1) & (events.content >= 0))
+    np.testing.assert_array_equal(events.content == 1, events.occurred_at >= sent_at)
 
 
 def test_an_empty_window_holds_no_events() -> None:

@@ -91,6 +91,12 @@ def test_the_same_seed_gives_the_same_model() -> None:
         assert not np.array_equal(a, c)
 
 
+def test_a_training_that_runs_away_is_an_error() -> None:
+    """It must not pass off the weights where it started as what it learned."""
+    with pytest.raises(TrainingError, match="outcome model: found a likelihood that is not a number"):
+        fit_outcome_model(SPEC, journeys(60), journeys(20, 1), replace(SMALL, learning_rate=1e30, penalty=1.0))
+
+
 def test_progress_goes_to_the_end() -> None:
     told: list[tuple[int, int]] = []
     fit_outcome_model(SPEC, journeys(30), journeys(10, 1), SMALL, lambda done, total: told.append((done, total)))
