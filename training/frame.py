@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from engine.records import DAY, Bools, EventColumns, Floats, Ints
 from engine.spec import Spec
+from envs.endings import after_an_end
 from training.tables import Log, action_rows, codes, context_matrix, eligible_mask, numbers, seconds, zones
 
 
@@ -18,9 +19,9 @@ class Frame:
     """N decisions of J customers; columns as in `training.journeys.Journeys`.
 
     send_at: Floats [N], decided_at for hold. eligible: Bools [N, n] of what the log itself calls eligible,
-    and is_given: Bools [N] where it says so. outcomes: events inside a window, sorted, `row` = decision;
-    known_at: the decision that is the first to know each of them, N where none is. history: events up to the
-    first decision, `row` = customer.
+    and is_given: Bools [N] where it says so. outcomes: events inside a window up to the end of the journey, sorted,
+    `row` = decision; known_at: the decision that is the first to know each of them, N where none is. history: events
+    up to the first decision, `row` = customer.
     """
 
     customer_ids: tuple[str, ...]
@@ -52,8 +53,9 @@ class Frame:
         owner = _owners(customer, decided_at, events)
         inside = (owner >= 0) & (events.occurred_at <= until[np.maximum(owner, 0)])
         outcomes = with_row(events.take(inside), owner[inside])
-        zone, action = zones(decisions, log.customers), action_rows(spec.catalogue, decisions)
         ends = np.array([k.ends_journey for k in spec.kinds], bool)
+        outcomes = outcomes.take(~after_an_end(outcomes, ends, len(customer)))
+        zone, action = zones(decisions, log.customers), action_rows(spec.catalogue, decisions)
         whole = Frame(
             customer_ids=customer_ids,
             customer=customer,
