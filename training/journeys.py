@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from engine.errors import LogError
+from engine.errors import LogError, TrainingError
 from engine.journey import JourneyState
 from engine.records import DAY, Bools, EventColumns, Floats, Floats32, Ints
 from engine.spec import Spec
@@ -29,7 +29,8 @@ class Journeys:
     customer: Ints [N], index into customer_ids [J]. step: Ints [N], 0 for a customer's first decision.
     decided_at, until: Floats [N], epoch seconds; outcomes fall in (decided_at, until]. A customer's last
     window lasts the median gap between decisions, at most to the end of the log; `horizon_days` where every
-    customer has one decision. observation: float32 [N, d]. mask: Bools [N, n]. action: Ints [N]. propensity:
+    customer has one decision (those of which the log has not seen so much are left out, see `frame.seen_whole`).
+    observation: float32 [N, d]. mask: Bools [N, n]. action: Ints [N]. propensity:
     Floats [N], NaN unknown. context: Floats [N, c]. zone: Ints [N]. moment: Ints [N], -1 none. counts,
     values: Floats [N, K], number and summed value of each kind in the window. events: their columns, `row` =
     decision. reward: Floats [N], not discounted within the window. ended: Bools [N], an event that ends the
@@ -140,8 +141,11 @@ class Journeys:
 
         Journeys that their customers ended go on for as long as others do (see `training.onward`), so that ends come
         from the environment alone: its customers may stay longer than the log's did, or leave earlier. Decisions
-        beyond the log's have no logged action. seed: of the draws for them.
+        beyond the log's have no logged action. seed: of the draws for them. Raises TrainingError where the longest
+        journey is so long that the table of all would not fit into memory.
         """
+        if len(self) and (int(self.step.max()) + 1) * len(self.customer_ids) > MOST_CELLS:
+            raise TrainingError(too_long(self))
         length = np.bincount(self.customer, minlength=len(self.customer_ids))
         rng = np.random.default_rng(seed)
         planned = planned_lengths(length, self.ended[np.cumsum(length) - 1], rng)
@@ -167,6 +171,20 @@ class Journeys:
         )
 
 
+def too_long(journeys: Journeys) -> str:
+    """Whose journey makes the table of all so large, and what to do."""
+    longest = int(np.argmax(journeys.step))
+    who, decisions = journeys.customer_ids[journeys.customer[longest]], int(journeys.step[longest]) + 1
+    customers = len(journeys.customer_ids)
+    return (
+        f"customer {who!r} has {decisions:,} decisions, {len(journeys) / customers:.1f} is the mean of {customers:,} "
+        f"customers; found a table of {customers:,} x {decisions:,} places for the journeys, expected at most "
+        f"{MOST_CELLS:,}: is it a test account? Leave it out, or give its journey new customer ids part by part"
+    )
+
+
+MOST_CELLS = 100_000_000
+"""Places (customers × decisions of the longest journey) of tables that hold whole journeys: 0.8 GB a column."""
 _BLOCK = 8192
 """Decisions seen at a time: what is computed on the way stays small, however large the log."""
 _PER_CUSTOMER = {"customer_ids", "customer", "events", "initial", "history", "discount_per_day"}
