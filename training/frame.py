@@ -106,9 +106,11 @@ def seen_whole(spec: Spec, log: Log) -> Bools:
 
     Only asked where every customer has one decision, so that windows last for `horizon_days` and may outlast the log:
     all True elsewhere (there the last window ends with the log), and where nothing but columns of the decisions tells
-    what followed, which is complete. Where it is true of some decisions, the others are left out: what followed them
-    late is not in the log, so an action that was taken late would seem worse than it is. Where it is true of none (one
-    campaign, say, and a horizon beyond the data) all are kept.
+    what followed, which is complete. A window counts as seen as well when it was seen for as long as outcomes took at
+    most after those that were seen whole. All True also where everybody was decided about at once (one campaign):
+    then all are seen equally long. Where it is true of some decisions, the others are left out: what followed them
+    late is not in the log, so an action that was taken late would seem worse than it is. Where it is true of none (a
+    horizon beyond the data) all are kept.
     """
     decisions = log.decisions
     every = np.ones(decisions.num_rows, bool)
@@ -118,9 +120,14 @@ def seen_whole(spec: Spec, log: Log) -> Bools:
     rows = log.events.filter(pc.invert(pc.is_in(log.events["kind"], pa.array(told, pa.string()))))
     who = codes(rows["customer_id"], decisions["customer_id"].to_pylist())
     decided_at = seconds(decisions["decided_at"])
-    if not (seconds(rows["occurred_at"])[who >= 0] > decided_at[who[who >= 0]]).any():
+    delay = seconds(rows["occurred_at"])[who >= 0] - decided_at[who[who >= 0]]
+    late, horizon = delay > 0, spec.journey.horizon_days * DAY
+    if not late.any() or np.ptp(decided_at) <= UNSEEN * horizon:
         return every
-    return np.asarray(log.end - decided_at >= (1.0 - UNSEEN) * spec.journey.horizon_days * DAY, bool)
+    seen = np.asarray(log.end - decided_at >= (1.0 - UNSEEN) * horizon, bool)
+    known = delay[late & seen[who[who >= 0]] & (delay <= horizon)]
+    longest = float(known.max()) if len(known) else horizon
+    return np.asarray(seen | (log.end - decided_at >= longest - UNSEEN * horizon), bool) if seen.any() else seen
 
 
 def event_columns(spec: Spec, log: Log, customer_ids: Sequence[str]) -> EventColumns:

@@ -280,7 +280,8 @@ def test_decisions_that_the_log_does_not_follow_to_the_end_of_their_window_are_l
 
 def test_where_no_window_is_seen_to_its_end_all_are_kept_and_it_is_said(tmp_path: Path) -> None:
     frames = tiny_log()
-    frames["decisions"] = frames["decisions"].iloc[[0, 3]]
+    frames["decisions"] = frames["decisions"].iloc[[1, 3]]
+    frames["events"]["decision_id"] = None
     log = read_log(SPEC, write(frames, tmp_path))
     found = Journeys.of(SPEC, log)
     assert len(found) == 2
