@@ -16,6 +16,7 @@ from engine.records import HOLD, Bools, EventColumns, Floats, Floats32, Ints
 from engine.spec import Spec
 from envs.averages import MeanNumber, MeanValue
 from envs.draws import Draws
+from envs.endings import after_an_end, squeezed
 from envs.ensemble_file import read_model, write_model
 from envs.laws import (
     BINS,
@@ -63,6 +64,7 @@ class EnsembleOutcomeModel:
         self._mean_number = [MeanNumber.of(s.most) for s in self.streams]
         self._of_action = inputs.attributes @ outcome.links[:, self.layout.told :]
         seen = {s.kind for s in self.streams}
+        self._ends = np.array([k.ends_journey for k in spec.kinds], bool)
         self.impossible = tuple(k.name for i, k in enumerate(spec.kinds) if i not in seen)
 
     @property
@@ -93,10 +95,14 @@ class EnsembleOutcomeModel:
         drawn.
 
         Of each stream given what earlier ones drew, so its mean over draws is the reward's (Rao-Blackwell), with
-        far less variance: orders are rare and dear.
+        far less variance: orders are rare and dear. What falls away because the journey ended before it is taken off
+        as it was drawn, which keeps that mean exact.
         """
         worth = np.zeros(len(turn.now))
         events = self._outcomes(latent, turn, draws, worth)
+        lost = events.take(after_an_end(events, self._ends, len(worth)))
+        each = self.spec.reward.each[lost.kind] + self.spec.reward.per_value[lost.kind] * lost.value
+        worth -= np.bincount(lost.row, weights=each, minlength=len(worth))
         return events, worth - self.spec.reward.cost[turn.action]
 
     def evolve(self, latent: Latent, turn: Turn, replayed: Floats, draws: Draws) -> Floats:
@@ -146,7 +152,7 @@ class EnsembleOutcomeModel:
         """The events; their mean worth is added to `worth` [B] where there is one."""
         inputs = self.inputs.of(turn)
         output = self.output(inputs, latent["member"].astype(np.int64), turn.action)
-        events = self._unfold(latent, turn, output, draws, worth)
+        events = squeezed(self.spec, self._unfold(latent, turn, output, draws, worth), self._ends, turn)
         self._remember(latent, turn, inputs, events)
         return events
 

@@ -163,7 +163,7 @@ def record(ground: Ground, made: Made, tracking: Tracking, parent: Run, experime
             "certificate": dict(ground.certificate),
         }
         bundle = export_bundle(made.network, ground.spec, card, Path(folder) / BUNDLE)
-        replay = ground.valid.replay().take(np.arange(min(JUDGED, len(ground.valid.customer_ids))))
+        replay = ground.valid.replay().some(JUDGED, seed=1)
         earned = returns(ground.spec, ground.model, replay, bundle.policy, seed=1)
         chances = bundle.policy.probabilities(ground.valid.observation, ground.valid.mask)
         share = np.asarray(chances.mean(axis=0), np.float64)

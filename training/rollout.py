@@ -35,7 +35,8 @@ def best_constant(spec: Spec, model: OutcomeModel, valid: Journeys, seed: int, t
     """The action that earns most when it is taken whenever it may be (else hold), and its value per journey.
 
     By the value of whole journeys in the environment. Looks at the `tried` actions that the log took most often among
-    those that are eligible in a tenth of the decisions at least, on few journeys first, then at the best four on more.
+    those that are eligible in a tenth of the decisions at least, on few random journeys first, then at the best four on
+    more.
     Returns hold where no action is eligible often enough.
     """
     often = valid.mask.mean(axis=0) >= 0.1
@@ -43,10 +44,11 @@ def best_constant(spec: Spec, model: OutcomeModel, valid: Journeys, seed: int, t
     taken = np.bincount(valid.action, minlength=len(spec.catalogue))
     rows = np.flatnonzero(often & (taken > 0))
     rows = rows[np.argsort(-taken[rows], kind="stable")][:tried]
+    everybody = valid.replay()
     if not len(rows):
-        return HOLD, constant_values(spec, model, valid.replay(), np.array([HOLD]), seed)[0]
+        return HOLD, constant_values(spec, model, everybody, np.array([HOLD]), seed)[0]
     for journeys, kept in ((60, 4), (300, 1)):
-        replay = valid.replay().take(np.arange(min(journeys, len(valid.customer_ids))))
+        replay = everybody.some(journeys, seed)
         values = constant_values(spec, model, replay, rows, seed)
         best = np.argsort(-values, kind="stable")[:kept]
         rows, values = rows[best], values[best]
