@@ -116,9 +116,7 @@ class EnsembleOutcomeModel:
         start = 0
         for i, evolution in enumerate(self.evolutions):
             part = output[:, start : start + evolution.width]
-            context[:, evolution.column] = _next_value(
-                evolution, turn.context[:, evolution.column], part, u[:, 2 * i :]
-            )
+            context[:, evolution.column] = evolution.following(turn.context[:, evolution.column], part, u[:, 2 * i :])
             start += evolution.width
         return context
 
@@ -291,15 +289,3 @@ def told_of(events: EventColumns, n: int, kinds: int) -> Floats32:
     values = np.bincount(cell, weights=events.value, minlength=n * kinds).reshape(n, kinds)
     parts = [np.log1p(counts), np.copysign(np.log1p(np.abs(values)), values)]
     return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
-
-
-def _next_value(evolution: Evolution, now: Floats, output: Floats, u: Floats) -> Floats:
-    """The next values [B] of one feature. `u`: at least two uniforms a row."""
-    choice = choice_of(u[:, 0], output[:, : evolution.choices])
-    listed = np.append(evolution.outcomes, [np.nan, np.nan])[choice]
-    if evolution.scale is None:
-        return listed
-    centre, spread = output[:, evolution.choices], spread_of(output[:, evolution.choices + 1])
-    moved = evolution.scale.value(evolution.scores(now) + centre + spread * log_odds(u[:, 1]))
-    stays, moves = choice == len(evolution.outcomes), choice == len(evolution.outcomes) + 1
-    return np.where(stays, now, np.where(moves, moved, listed))
