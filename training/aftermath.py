@@ -119,7 +119,7 @@ def _spread(test: Journeys, expected: Floats, cost: Floats) -> Floats:
     rare that they come one at a time (quasi-Poisson: Wedderburn 1974).
     """
     worth = np.maximum(np.abs(expected + cost), 1e-12)
-    return np.sqrt(worth * ((test.reward - expected) ** 2).sum() / worth.sum())
+    return np.asarray(np.sqrt(worth * ((test.reward - expected) ** 2).sum() / worth.sum()), np.float64)
 
 
 def _compared(what: str, test: Journeys, expected: tuple[Floats, Floats], weight: Floats) -> Comparison:
