@@ -15,12 +15,13 @@ from engine.policy import Policy
 from engine.records import DAY, HOLD, Floats, Floats32, Ints
 from engine.spec import Spec
 from training import ope, sequential
+from training.choice import Chosen, tuned_doubly_robust
 from training.fitted import Basis, Fitted, FittedEvaluator, Panel
 from training.intervals import Estimate, Ratios, interval, mean_of, refused
 from training.journeys import Journeys
 from training.support import LEAST_ESS, Support, effective_sample_size, support_of, unsupported_mass
 
-ONE_STEP = ("SNDR", "DR", "SNIPS", "IPS", "DM")
+ONE_STEP = ("SNDR", "DRos", "DR", "SNIPS", "IPS", "DM")
 SEQUENTIAL = ("marginal DR", "weighted DR", "DR", "weighted PDIS", "PDIS", "FQE")
 
 MODELS = ("DM", "FQE")
@@ -82,7 +83,7 @@ class _Answer:
     """An estimator's ratios, the effective sample size they rest on, and why they must not be read (or "")."""
 
     method: str
-    ratios: Ratios
+    ratios: Ratios | Chosen
     ess: float
     why_not: str = ""
 
@@ -135,7 +136,7 @@ class Judge:
         first = answers[0]
         bound = None
         if gains[0].supported:
-            bound = interval(first.ratios.minus(self._logged), self._rng(), 1 - 2 * self._error)[0]
+            bound = self._interval(first.ratios.minus(self._logged), 1 - 2 * self._error)[0]
         return Judged(
             support=support,
             values=tuple(self._estimate(a, support, a.ratios) for a in answers),
@@ -149,8 +150,9 @@ class Judge:
         r, q, v = self._test.reward, fitted.q, fitted.v
         ess = float(effective_sample_size(w))
         why = _too_few(ess)
-        found = (
+        found: tuple[Ratios | Chosen, ...] = (
             ope.self_normalised_doubly_robust(r, w, q, v),
+            tuned_doubly_robust(r, w, q, v),
             ope.doubly_robust(r, w, q, v),
             ope.snips(r, w),
             ope.ips(r, w),
@@ -181,7 +183,7 @@ class Judge:
             _Answer(SEQUENTIAL[-1], found[-1], marginal),
         ]
 
-    def _estimate(self, answer: _Answer, support: Support, ratios: Ratios) -> Estimate:
+    def _estimate(self, answer: _Answer, support: Support, ratios: Ratios | Chosen) -> Estimate:
         """One answer as an estimate of these ratios, or as a refusal."""
         why = support.objection() or answer.why_not
         if why:
@@ -190,8 +192,13 @@ class Judge:
         if answer.method in MODELS:
             note = "; ".join(n for n in ("a model's answer: no interval", known) if n)
             return Estimate(ratios.value(), None, None, answer.ess, answer.method, note=note)
-        low, high = interval(ratios, self._rng())
+        low, high = self._interval(ratios)
         return Estimate(ratios.value(), low, high, answer.ess, answer.method, note=known)
+
+    def _interval(self, ratios: Ratios | Chosen, level: float = 0.95) -> tuple[float, float]:
+        if isinstance(ratios, Chosen):
+            return ratios.interval(self._rng(), level)
+        return interval(ratios, self._rng(), level)
 
     def _harm(self, happened: Floats, weight: Floats, first: _Answer, support: Support) -> Harm:
         """State-marginalised weights applied to what happened, per customer and week."""
