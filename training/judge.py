@@ -193,7 +193,9 @@ class Judge:
             note = "; ".join(n for n in ("a model's answer: no interval", known) if n)
             return Estimate(ratios.value(), None, None, answer.ess, answer.method, note=note)
         low, high = self._interval(ratios)
-        return Estimate(ratios.value(), low, high, answer.ess, answer.method, note=known)
+        chosen = f"λ {ratios.parameter:.3g} by SLOPE" if isinstance(ratios, Chosen) else ""
+        note = "; ".join(n for n in (chosen, known) if n)
+        return Estimate(ratios.value(), low, high, answer.ess, answer.method, note=note)
 
     def _interval(self, ratios: Ratios | Chosen, level: float = 0.95) -> tuple[float, float]:
         if isinstance(ratios, Chosen):
