@@ -3,7 +3,8 @@
 The mean hides who loses. A weighted distribution of the log's returns is an estimate of the policy's: each customer i
 counts w_i, the weight of the whole journey. Symbols: g returns, Floats [J]; w Floats [J] whole-journey weights.
 Chandak, Niekum, da Silva, Learned-Miller, Brunskill & Thomas (2021), Universal off-policy evaluation; here with
-normalised weights, so that the distribution ends at 1. With many decisions hardly anybody keeps a weight: `worst` refuses then.
+normalised weights, so that the distribution ends at 1. With many decisions hardly anybody keeps a weight: `worst`
+refuses then.
 """
 
 import numpy as np
@@ -34,8 +35,8 @@ def quantile(g: Floats, w: Floats, share: float) -> float:
 def quantile_interval(g: Floats, w: Floats, share: float, level: float = 0.95) -> tuple[float, float]:
     """Interval of the quantile: the returns at the ends of the interval of the share itself. Woodruff (1952).
 
-    The share's normal interval is asked for at the estimated quantile, customers as clusters. Ends at the smallest and
-    the largest logged return, which is too short for shares near 0 or 1.
+    The share's normal interval is asked for at the estimated quantile, customers as clusters. Ends at the smallest
+    and the largest logged return, which is too short for shares near 0 or 1.
     """
     stderr = chance_at_most(g, w, quantile(g, w, share)).stderr()
     reach = float(stats.norm.ppf(0.5 + level / 2)) * stderr

@@ -1,7 +1,7 @@
 """Value by segment: whom does a policy help, and whom would it harm?
 
-A policy can gain in the mean and lose with one kind of customer. Many segments are looked at, so one of them looks bad
-by luck alone; Holm's procedure keeps the chance of any false alarm at the error that is asked for.
+A policy can gain in the mean and lose with one kind of customer. Many segments are looked at, so one of them looks
+bad by luck alone; Holm's procedure keeps the chance of any false alarm at the error that is asked for.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,8 @@ PARTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One way of telling customers apart before anything was done to them. of: Ints [J], place in `labels`; −1 none."""
+    """One way of telling customers apart before anything was done to them. of: Ints [J], place in `labels`; −1
+    none."""
 
     name: str
     labels: tuple[str, ...]
@@ -46,8 +47,8 @@ class Segment:
 
 
 def split_by(feature: ContextFeature, values: Floats) -> Split:
-    """By a context feature, values [J] at the customers' first decision: its categories, yes and no, or PARTS parts of
-    equal size. Missing values are no segment.
+    """By a context feature, values [J] at the customers' first decision: its categories, yes and no, or PARTS parts
+    of equal size. Missing values are no segment.
     """
     known = ~np.isnan(values)
     if feature.type == "category":
@@ -68,9 +69,9 @@ def segments(
 
     gain: policy minus log, paired, of J customers. weight: Floats [J], what each counts for in it (one step: its
     importance weight), for the effective sample size. A segment's ratios are those of its customers alone. Its
-    one-sided p is Student's for gain < 0; Holm (1979): the k-th smallest of m is multiplied by m − k + 1, and none is below one
-    before it. Harm that is small, or in few customers, is not found: not harmed is not the same as safe. A segment
-    below LEAST_ESS is refused and not counted in m, as its support does not depend on what it earned.
+    one-sided p is Student's for gain < 0; Holm (1979): the k-th smallest of m is multiplied by m − k + 1, and none
+    is below one before it. Harm that is small, or in few customers, is not found: not harmed is not the same as
+    safe. A segment below LEAST_ESS is refused and not counted in m, as its support does not depend on what it earned.
     """
     found = [
         (f"{split.name} {label}", np.flatnonzero(split.of == place))
