@@ -81,15 +81,21 @@ class Ratios:
 
     def stderr(self) -> float:
         """Standard error of θ, clustered by customer; inf with fewer than two customers."""
-        count = len(self)
+        return self.measured()[1]
+
+    def measured(self) -> tuple[float, float]:
+        """θ and its standard error, in one pass."""
+        count, (above, below) = len(self), self._pulls()
+        value = float((self.numerator.sum(axis=0) * above).sum()) / count if count else 0.0
         if count < 2:
-            return float("inf")
-        (above, below), total, squares = self._pulls(), 0.0, 0.0
+            return value, float("inf")
+        total = squares = 0.0
         for start in range(0, count, BLOCK):  # what fits the processor's cache: three times as fast for a million rows
             rows = slice(start, start + BLOCK)
-            pull = _weighed(self.numerator[rows], above) - _weighed(self.denominator[rows], below)
+            pull = _weighed(self.numerator[rows], above)
+            pull -= _weighed(self.denominator[rows], below)
             total, squares = total + float(pull.sum()), squares + float(pull @ pull)
-        return float(np.sqrt(max(squares - total**2 / count, 0.0) / (count - 1) / count))
+        return value, float(np.sqrt(max(squares - total**2 / count, 0.0) / (count - 1) / count))
 
     def take(self, rows: Ints | Bools) -> "Ratios":
         """θ of some customers only; rows: Ints, or a boolean mask [J]."""
@@ -138,8 +144,8 @@ def normal(ratios: Ratios, level: float = 0.95) -> tuple[float, float]:
     count = len(ratios)
     if count < 2:
         return -np.inf, np.inf
-    reach = float(stats.t.ppf(0.5 + level / 2, count - 1)) * ratios.stderr()
-    value = ratios.value()
+    value, stderr = ratios.measured()
+    reach = float(stats.t.ppf(0.5 + level / 2, count - 1)) * stderr
     return value - reach, value + reach
 
 
@@ -151,7 +157,7 @@ def studentised(
     Efron (1981); Hall (1992), The Bootstrap and Edgeworth Expansion, ch. 3. Wide, rather than wrong, for
     skewed data.
     """
-    value, stderr = ratios.value(), ratios.stderr()
+    value, stderr = ratios.measured()
     theta, spread = _replicas(ratios, rng, replicates)
     kept = spread > _TINY
     if kept.sum() < replicates / 2:

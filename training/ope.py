@@ -46,7 +46,9 @@ def doubly_robust(r: Floats, w: Floats, q: Floats, v: Floats, customer: Ints | N
     Unbiased when either the propensities or the model are right; the better the model, the less the weights
     matter.
     """
-    return _means(v + w * (r - q), customer)
+    values = _corrections(r, w, q)
+    values += v
+    return _means(values, customer)
 
 
 def self_normalised_doubly_robust(r: Floats, w: Floats, q: Floats, v: Floats, customer: Ints | None = None) -> Ratios:
@@ -54,8 +56,8 @@ def self_normalised_doubly_robust(r: Floats, w: Floats, q: Floats, v: Floats, cu
 
     As DR, with the correction bounded by the largest residual; biased at small effective sample sizes.
     """
-    above = np.stack([_totals(v, customer), _totals(w * (r - q), customer)])
-    below = np.stack([_totals(np.ones_like(v), customer), _totals(w, customer)])
+    above = np.stack([_totals(v, customer), _totals(_corrections(r, w, q), customer)])
+    below = np.stack([_totals(np.broadcast_to(1.0, len(v)), customer), _totals(w, customer)])
     return Ratios(above.T, below.T)
 
 
@@ -68,7 +70,11 @@ def optimistic_weights(w: Floats, lam: float) -> Floats:
     """ŵ = λ w / (w² + λ), at most √λ / 2. λ in [0, ∞]: 0 gives 0, ∞ gives w."""
     if lam == 0.0 or np.isinf(lam):
         return np.zeros_like(w) if lam == 0.0 else w
-    return np.asarray(w * (lam / (w * w + lam)))
+    shrunk = w * w
+    shrunk += lam
+    np.divide(w, shrunk, out=shrunk)
+    shrunk *= lam
+    return shrunk
 
 
 def sub_gaussian_weights(w: Floats, lam: float) -> Floats:
@@ -118,6 +124,13 @@ def sub_gaussian(r: Floats, w: Floats, q: Floats, v: Floats, lam: float, custome
 def on_policy(r: Floats, customer: Ints | None = None) -> Ratios:
     """mean(r): what the logging policy earned."""
     return _means(r, customer)
+
+
+def _corrections(r: Floats, w: Floats, q: Floats) -> Floats:
+    """w (r − q) [N]; in place, as on a million rows fresh memory costs more than the arithmetic."""
+    found = r - q
+    found *= w
+    return found
 
 
 def _totals(values: Floats, customer: Ints | None) -> Floats:

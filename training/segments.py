@@ -22,8 +22,10 @@ PARTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One way of telling customers apart before anything was done to them. of: Ints [J], place in `labels`; −1
-    none."""
+    """One way of telling customers apart before anything was done to them.
+
+    of: Ints [J], place in `labels`; −1 none.
+    """
 
     name: str
     labels: tuple[str, ...]
