@@ -19,6 +19,7 @@ from training.choice import Chosen, tuned_doubly_robust
 from training.fitted import Basis, Fitted, FittedEvaluator, Panel
 from training.intervals import Estimate, Ratios, interval, mean_of, refused
 from training.journeys import Journeys
+from training.reward_model import TreeModel
 from training.support import LEAST_ESS, Support, effective_sample_size, support_of, unsupported_mass
 
 ONE_STEP = ("SNDR", "DRos", "DR", "SNIPS", "IPS", "DM")
@@ -109,7 +110,7 @@ class Judge:
         self._logged = mean_of((self._discount * self._reward).sum(axis=1))
         fold = np.random.default_rng(seed).permutation(self.customers) % FOLDS
         basis = Basis.of(test.observation, self._panel.attributes, test.action, _context_columns(spec))
-        self._fitted = FittedEvaluator(self._panel, basis, fold)
+        self._fitted, self._trees = FittedEvaluator(self._panel, basis, fold), TreeModel.of(self._panel, fold)
         self._harms = _harms(spec, test)
         self._weeks = _weeks(test)
 
@@ -130,6 +131,8 @@ class Judge:
         rho = sequential.cumulative_weights(self._pad(ratio, np.nan))
         support = support_of(self._pad(ratio, np.nan), rho, unsupported_mass(chances, self._test.action))
         fitted = self._fitted.fit(chances, ratio)
+        if self._trees:
+            fitted = self._trees.better(fitted, chances)
         weight = ratio if self.one_step else fitted.w
         answers = self._one_step(ratio, fitted) if self.one_step else self._journeys(rho, fitted)
         gains = tuple(self._estimate(a, support, a.ratios.minus(self._logged)) for a in answers)
