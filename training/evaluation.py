@@ -8,6 +8,7 @@ from typing import Any
 from engine.errors import TrainingError
 from training.intervals import Estimate
 from training.judge import Harm
+from training.segments import Segment
 
 EVALUATION = "evaluation/evaluation.json"
 """Artifact of the parent run: all that was found, for the gate."""
@@ -46,6 +47,7 @@ class Evaluation:
     holds: float
     environment: Estimate | None = None
     truth: Truth | None = None
+    segments: tuple[Segment, ...] = ()
 
     @property
     def value(self) -> Estimate:
@@ -99,11 +101,13 @@ def _evaluation(found: dict[str, Any]) -> Evaluation:
     values, gains = (tuple(Estimate(**e) for e in found.pop(name)) for name in ("values", "gains"))
     harms = {name: Harm(h["logged"], Estimate(**h["excess"])) for name, h in found.pop("harms").items()}
     environment, truth = found.pop("environment"), found.pop("truth")
+    parts = tuple(Segment(**part | {"gain": Estimate(**part["gain"])}) for part in found.pop("segments", ()))
     return Evaluation(
         harms=harms,
         environment=Estimate(**environment) if environment else None,
         truth=Truth(**truth) if truth else None,
         values=values,
         gains=gains,
+        segments=parts,
         **found,
     )

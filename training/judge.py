@@ -12,14 +12,16 @@ import numpy as np
 
 from engine.errors import TrainingError
 from engine.policy import Policy
-from engine.records import DAY, HOLD, Floats, Floats32, Ints
+from engine.records import DAY, HOLD, Floats, Floats32
 from engine.spec import Spec
 from training import ope, sequential
 from training.choice import Chosen, tuned_doubly_robust
-from training.fitted import Basis, Fitted, FittedEvaluator, Panel
+from training.fitted import Basis, Fitted, FittedEvaluator
 from training.intervals import Estimate, Ratios, interval, mean_of, refused
 from training.journeys import Journeys
+from training.panels import context_columns, panel_of, splits_of
 from training.reward_model import TreeModel
+from training.segments import Segment, segments
 from training.support import LEAST_ESS, Support, effective_sample_size, support_of, unsupported_mass
 
 ONE_STEP = ("SNDR", "DRos", "DR", "SNIPS", "IPS", "DM")
@@ -60,7 +62,8 @@ class Judged:
     values: the policy's own value by each method, the recommended one first. gains: the same minus the
     logging policy on the same customers. bound: lower bound of the recommended gain at the judge's one-sided
     error; None without support. harms: "contacts", "withdrawals", "endings", where the spec knows them.
-    holds: share of decisions on which it holds.
+    holds: share of decisions on which it holds. segments: gains by context, by the recommended method; none without
+    support.
     """
 
     support: Support
@@ -69,6 +72,7 @@ class Judged:
     bound: float | None
     harms: Mapping[str, Harm]
     holds: float
+    segments: tuple[Segment, ...]
 
     @property
     def value(self) -> Estimate:
@@ -105,14 +109,14 @@ class Judge:
         if self.customers < LEAST_CUSTOMERS:
             raise TrainingError(f"found {self.customers} customers to judge by, expected at least {LEAST_CUSTOMERS}")
         self._propensity, self.estimated = _propensities(test, behaviour)
-        self._panel = _panel(spec, test)
+        self._panel = panel_of(spec, test)
         self._reward, self._discount = self._pad(test.reward), self._pad(self._panel.discount)
         self._logged = mean_of((self._discount * self._reward).sum(axis=1))
         fold = np.random.default_rng(seed).permutation(self.customers) % FOLDS
-        basis = Basis.of(test.observation, self._panel.attributes, test.action, _context_columns(spec))
+        basis = Basis.of(test.observation, self._panel.attributes, test.action, context_columns(spec))
         self._fitted, self._trees = FittedEvaluator(self._panel, basis, fold), TreeModel.of(self._panel, fold)
         self._harms = _harms(spec, test)
-        self._weeks = _weeks(test)
+        self._weeks, self._splits = _weeks(test), splits_of(spec, test)
 
     @property
     def one_step(self) -> bool:
@@ -137,9 +141,12 @@ class Judge:
         answers = self._one_step(ratio, fitted) if self.one_step else self._journeys(rho, fitted)
         gains = tuple(self._estimate(a, support, a.ratios.minus(self._logged)) for a in answers)
         first = answers[0]
-        bound = None
+        bound: float | None = None
+        parts: tuple[Segment, ...] = ()
         if gains[0].supported:
-            bound = self._interval(first.ratios.minus(self._logged), 1 - 2 * self._error)[0]
+            gain = first.ratios.minus(self._logged)
+            bound = self._interval(gain, 1 - 2 * self._error)[0]
+            parts = self._segments(gain, weight)
         return Judged(
             support=support,
             values=tuple(self._estimate(a, support, a.ratios) for a in answers),
@@ -147,6 +154,7 @@ class Judge:
             bound=bound,
             harms={name: self._harm(happened, weight, first, support) for name, happened in self._harms.items()},
             holds=float(chances[:, HOLD].mean()),
+            segments=parts,
         )
 
     def _one_step(self, w: Floats, fitted: Fitted) -> list[_Answer]:
@@ -205,6 +213,12 @@ class Judge:
             return ratios.interval(self._rng(), level)
         return interval(ratios, self._rng(), level)
 
+    def _segments(self, gain: Ratios | Chosen, weight: Floats) -> tuple[Segment, ...]:
+        """A customer weighs what his decisions weigh on average."""
+        decisions = np.bincount(self._test.customer)
+        each = np.bincount(self._test.customer, weights=weight) / decisions
+        return segments(gain.anchor if isinstance(gain, Chosen) else gain, each, self._splits)
+
     def _harm(self, happened: Floats, weight: Floats, first: _Answer, support: Support) -> Harm:
         """State-marginalised weights applied to what happened, per customer and week."""
         counted = mean_of(self._pad(happened).sum(axis=1) / self._weeks)
@@ -248,37 +262,6 @@ def _propensities(test: Journeys, behaviour: Policy | None) -> tuple[Floats, boo
 def _probabilities(policy: Policy, test: Journeys) -> Floats32:
     blocks = [slice(i, i + ROWS) for i in range(0, len(test), ROWS)]
     return np.concatenate([policy.probabilities(test.observation[b], test.mask[b]) for b in blocks])
-
-
-def _context_columns(spec: Spec) -> Ints:
-    """Which columns of the observation the context makes."""
-    return np.flatnonzero([name.startswith("context:") for name in spec.encoder.names])
-
-
-def _panel(spec: Spec, test: Journeys) -> Panel:
-    first = test.decided_at[test.step == 0]
-    gamma = test.discount_per_day
-    elapsed = (test.decided_at - first[test.customer]) / DAY
-    ahead = (_planned_end(test, first)[test.customer] - test.decided_at) / DAY
-    worth = ahead if gamma == 1 else (1 - gamma**ahead) / (1 - gamma)
-    return Panel(
-        customer=test.customer,
-        step=test.step,
-        action=test.action,
-        reward=test.reward,
-        discount=gamma**elapsed,
-        left=worth / max(float(worth.max()), 1e-9),
-        observation=test.observation,
-        attributes=spec.attributes.encode(spec.catalogue),
-    )
-
-
-def _planned_end(test: Journeys, first: Floats) -> Floats:
-    """When each journey would have ended [J]. One that was ended by its customer is given the usual length."""
-    last = np.append(test.customer[1:] != test.customer[:-1], True)
-    end, cut = test.until[last], test.ended[last]
-    usual = float(np.median((end - first)[~cut])) if (~cut).any() else float((end - first).max())
-    return np.asarray(np.where(cut, np.maximum(end, first + usual), end), np.float64)
 
 
 def _harms(spec: Spec, test: Journeys) -> dict[str, Floats]:

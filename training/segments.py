@@ -13,7 +13,7 @@ from scipy import stats
 
 from engine.encoding import ContextFeature
 from engine.records import Floats, Ints
-from training.intervals import Estimate, Ratios, interval, refused
+from training.intervals import Estimate, Ratios, normal, refused
 from training.support import LEAST_ESS, effective_sample_size
 
 PARTS = 4
@@ -64,9 +64,7 @@ def split_by(feature: ContextFeature, values: Floats) -> Split:
     return Split(feature.name, labels, places)
 
 
-def segments(
-    gain: Ratios, weight: Floats, splits: Sequence[Split], rng: np.random.Generator, error: float = 0.05
-) -> tuple[Segment, ...]:
+def segments(gain: Ratios, weight: Floats, splits: Sequence[Split], error: float = 0.05) -> tuple[Segment, ...]:
     """The gain in every segment of every split, and which of them are harmed for certain.
 
     gain: policy minus log, paired, of J customers. weight: Floats [J], what each counts for in it (one step: its
@@ -89,7 +87,7 @@ def segments(
         Segment(
             name=name,
             customers=len(rows),
-            gain=_estimate(gain.take(rows), ess, rng),
+            gain=_estimate(gain.take(rows), ess),
             chance=None if np.isnan(p) else float(p),
             harmed=bool(p < error),
         )
@@ -115,11 +113,11 @@ def _chance(gain: Ratios) -> float:
     return float(stats.t.cdf(value / stderr, max(len(gain) - 1, 1)))
 
 
-def _estimate(gain: Ratios, ess: float, rng: np.random.Generator) -> Estimate:
+def _estimate(gain: Ratios, ess: float) -> Estimate:
     if ess < LEAST_ESS:
         why = f"effective sample size {ess:.1f} customers, needed at least {LEAST_ESS:.0f}"
         return refused("segment", ess, why)
-    low, high = interval(gain, rng)
+    low, high = normal(gain)
     return Estimate(gain.value(), low, high, ess, "segment")
 
 

@@ -48,14 +48,14 @@ def test_false_alarms_stay_below_the_error_over_all_segments() -> None:
     alarms = 0
     for k in range(150):
         gain, w, of = gains(k, np.zeros(10), 1_000)
-        alarms += any(s.harmed for s in segments(gain, w, [split(of, 10)], np.random.default_rng(0)))
+        alarms += any(s.harmed for s in segments(gain, w, [split(of, 10)]))
     assert 1 <= alarms <= 14
 
 
 def test_the_harmed_segment_is_named() -> None:
     gain, w, of = gains(1, np.array([0.4, 0.4, -0.4, 0.4]), 3_000)
     assert gain.value() > 2 * gain.stderr()
-    found = segments(gain, w, [split(of, 4)], np.random.default_rng(0))
+    found = segments(gain, w, [split(of, 4)])
     assert [s.name for s in found if s.harmed] == ["kind c"]
     harmed = found[2]
     assert harmed.gain.upper is not None
@@ -66,11 +66,11 @@ def test_the_harmed_segment_is_named() -> None:
 def test_a_small_segment_is_refused_and_accuses_nobody() -> None:
     gain, w, of = gains(2, np.array([0.0, 0.0]))
     tiny = np.where(np.arange(len(of)) < 40, 1, 0)
-    found = segments(gain, w, [split(tiny, 2)], np.random.default_rng(0))
+    found = segments(gain, w, [split(tiny, 2)])
     assert found[1].gain.value is None
     assert found[1].chance is None
     assert not found[1].harmed
-    alone = segments(gain, w, [split(np.where(tiny == 1, -1, 0), 2)], np.random.default_rng(0))
+    alone = segments(gain, w, [split(np.where(tiny == 1, -1, 0), 2)])
     assert [s.name for s in alone] == ["kind a"]
     assert alone[0].chance == found[0].chance
 
@@ -78,7 +78,7 @@ def test_a_small_segment_is_refused_and_accuses_nobody() -> None:
 def test_the_logs_own_policy_harms_nobody() -> None:
     r, ones = np.random.default_rng(0).lognormal(size=400), np.ones(400)
     gain = ope.snips(r, ones).minus(ope.on_policy(r))
-    found = segments(gain, ones, [split(np.arange(400) % 4, 4)], np.random.default_rng(0))
+    found = segments(gain, ones, [split(np.arange(400) % 4, 4)])
     assert [s.chance for s in found] == [1.0] * 4
     assert [s.gain.value for s in found] == pytest.approx([0.0] * 4, abs=1e-12)
 
