@@ -25,7 +25,7 @@ from training.segments import Segment, segments
 from training.support import LEAST_ESS, Support, effective_sample_size, support_of, unsupported_mass
 
 ONE_STEP = ("SNDR", "DRos", "DR", "SNIPS", "IPS", "DM")
-SEQUENTIAL = ("marginal DR", "weighted DR", "DR", "weighted PDIS", "PDIS", "FQE")
+SEQUENTIAL = ("marginal DR", "marginal IS", "weighted DR", "DR", "weighted PDIS", "PDIS", "FQE")
 
 MODELS = ("DM", "FQE")
 """Estimators that are a model's answer: shown as a number, never with an interval."""
@@ -181,18 +181,16 @@ class Judge:
         whole = float(effective_sample_size(rho).min())
         found = (
             sequential.marginal_doubly_robust(r, d, w, q, v),
+            sequential.marginal_importance_sampling(r, d, w),
             sequential.weighted_doubly_robust(r, d, rho, q, v),
             sequential.doubly_robust(r, d, rho, q, v),
             sequential.weighted_pdis(r, d, rho),
             sequential.pdis(r, d, rho),
             sequential.direct_method(v),
         )
-        balanced = _Answer(SEQUENTIAL[0], found[0], marginal, _too_few(marginal) or _too_far(fitted.extrapolated))
-        return [
-            balanced,
-            *(_Answer(n, x, whole, _too_few(whole)) for n, x in zip(SEQUENTIAL[1:-1], found[1:-1], strict=True)),
-            _Answer(SEQUENTIAL[-1], found[-1], marginal),
-        ]
+        enough = (_too_few(marginal) or _too_far(fitted.extrapolated), _too_few(whole))
+        rests = [(marginal, enough[0])] * 2 + [(whole, enough[1])] * 4 + [(marginal, "")]
+        return [_Answer(n, x, *rest) for n, x, rest in zip(SEQUENTIAL, found, rests, strict=True)]
 
     def _estimate(self, answer: _Answer, support: Support, ratios: Ratios | Chosen) -> Estimate:
         """One answer as an estimate of these ratios, or as a refusal."""
