@@ -48,6 +48,7 @@ class Evaluation:
     environment: Estimate | None = None
     truth: Truth | None = None
     segments: tuple[Segment, ...] = ()
+    tail: Estimate | None = None
 
     @property
     def value(self) -> Estimate:
@@ -100,7 +101,7 @@ def _evaluation(found: dict[str, Any]) -> Evaluation:
     """From JSON."""
     values, gains = (tuple(Estimate(**e) for e in found.pop(name)) for name in ("values", "gains"))
     harms = {name: Harm(h["logged"], Estimate(**h["excess"])) for name, h in found.pop("harms").items()}
-    environment, truth = found.pop("environment"), found.pop("truth")
+    environment, truth, tail = found.pop("environment"), found.pop("truth"), found.pop("tail", None)
     parts = tuple(Segment(**part | {"gain": Estimate(**part["gain"])}) for part in found.pop("segments", ()))
     return Evaluation(
         harms=harms,
@@ -109,5 +110,6 @@ def _evaluation(found: dict[str, Any]) -> Evaluation:
         values=values,
         gains=gains,
         segments=parts,
+        tail=Estimate(**tail) if tail else None,
         **found,
     )

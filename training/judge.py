@@ -16,6 +16,7 @@ from engine.records import DAY, HOLD, Floats, Floats32
 from engine.spec import Spec
 from training import ope, sequential
 from training.choice import Chosen, tuned_doubly_robust
+from training.distribution import worst
 from training.fitted import Basis, Fitted, FittedEvaluator
 from training.intervals import Estimate, Ratios, interval, mean_of, refused
 from training.journeys import Journeys
@@ -35,6 +36,9 @@ LEAST_CUSTOMERS = 20
 
 MOST_EXTRAPOLATED = 0.15
 """The largest share of marginal weights that may be negative before marginal DR refuses."""
+
+TAIL = 0.1
+"""The share of journeys, the worst ones, whose mean is told beside that of all."""
 
 FOLDS = 5
 ROWS = 8_192
@@ -63,7 +67,7 @@ class Judged:
     logging policy on the same customers. bound: lower bound of the recommended gain at the judge's one-sided
     error; None without support. harms: "contacts", "withdrawals", "endings", where the spec knows them.
     holds: share of decisions on which it holds. segments: gains by context, by the recommended method; none without
-    support.
+    support. tail: what the worst TAIL of journeys is worth on average, by whole-journey weights.
     """
 
     support: Support
@@ -73,6 +77,7 @@ class Judged:
     harms: Mapping[str, Harm]
     holds: float
     segments: tuple[Segment, ...]
+    tail: Estimate
 
     @property
     def value(self) -> Estimate:
@@ -155,6 +160,7 @@ class Judge:
             harms={name: self._harm(happened, weight, first, support) for name, happened in self._harms.items()},
             holds=float(chances[:, HOLD].mean()),
             segments=parts,
+            tail=self._tail(rho, support),
         )
 
     def _one_step(self, w: Floats, fitted: Fitted) -> list[_Answer]:
@@ -216,6 +222,11 @@ class Judge:
         decisions = np.bincount(self._test.customer)
         each = np.bincount(self._test.customer, weights=weight) / decisions
         return segments(gain.anchor if isinstance(gain, Chosen) else gain, each, self._splits)
+
+    def _tail(self, rho: Floats, support: Support) -> Estimate:
+        found = worst((self._discount * self._reward).sum(axis=1), rho[:, -1], TAIL, self._rng())
+        why = support.objection()
+        return refused(found.method, found.ess, why) if why else found
 
     def _harm(self, happened: Floats, weight: Floats, first: _Answer, support: Support) -> Harm:
         """State-marginalised weights applied to what happened, per customer and week."""

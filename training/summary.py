@@ -127,6 +127,8 @@ def page(report: Report) -> str:
             lines.append(f"| environment | {_span(e.environment)} | | | {e.environment.note} |")
         if e.truth:
             lines.append(f"| truth | {_truth(e.truth.value, e.truth.value_error)} | {_gain(e)} | | simulated |")
+        if e.tail:
+            lines.append(f"| {e.tail.method} of journeys | {_span(e.tail)} | | {_count(e.tail.ess)} | {e.tail.note} |")
         lines += ["", "| per customer and week | log | candidate | difference |", "|---|---|---|---|"]
         for name, harm in e.harms.items():
             rate = "?" if harm.rate is None else f"{harm.rate:.3g}"

@@ -195,6 +195,7 @@ def test_single_decisions_use_one_step_estimators(tmp_path: Path) -> None:
         assert estimate.lower is not None
         assert estimate.upper is not None
         assert estimate.lower <= truth <= estimate.upper
+    assert judged.tail.value == pytest.approx(-0.01)  # the worst tenth got mail and did not order
     w = np.where(journeys.action != 0, 0.8 / 0.4, 0.2 / 0.6)
     snips = next(v for v in judged.values if v.method == "SNIPS")
     assert snips.value == pytest.approx(float((w * journeys.reward).sum() / w.sum()))
@@ -210,6 +211,7 @@ def test_who_is_harmed_is_named(tmp_path: Path) -> None:
     assert sizes["loyalty new"] + sizes["loyalty loyal"] == 400
     page = summary.page(Report("EUR", 400, 400, found.gain, (found,), estimated=False))
     assert "| loyalty new |" in page
+    assert "| mean of the worst 10% of journeys |" in page
     assert "**harmed**" in page
 
 

@@ -115,6 +115,7 @@ def test_a_report_survives_json() -> None:
         environment=Estimate(3.0, None, None, 9.0, "environment"),
         truth=Truth(11.0, 0.2, 1.0, 0.1),
         segments=(Segment("kind a", 90, estimate(3.0), 1.0, False),),
+        tail=estimate(-3.0),
     )
     before = report(known, evaluation("b", None))
     assert Report.from_json(before.to_json()) == before
