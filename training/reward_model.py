@@ -12,9 +12,8 @@ from engine.records import Bools, Floats, Floats32, Ints
 from training.fitted import Fitted, Panel
 from training.intervals import mean_of
 
-MOST_CELLS = 5_000_000
-"""Customers × actions above which trees are not asked: they cost a second for about 200,000, the linear model
-nothing."""
+MOST_CELLS = 2_000_000
+"""Customers × actions above which trees are not asked: 100,000 cost them about a second, the linear model nothing."""
 
 LEAST_CUSTOMERS = 200
 """Fewer customers than this teach trees nothing."""
@@ -29,18 +28,21 @@ TREES, LEAVES, LEAF = 60, 8, 20
 class TreeModel:
     """q̂(s, a) by gradient-boosted trees on observation and attributes, cross-fitted by customer. Friedman (2001).
 
-    table: Floats32 [N, n], q̂ of every action for the N one-decision customers, each by trees that have not seen him.
-    Fails with rare rewards, of which trees learn nothing: `better` then leaves the linear model where it is.
+    q: Floats [N], q̂ of the logged actions of the N one-decision customers, each by trees that have not seen him. Fails
+    with rare rewards, of which trees learn nothing: `better` then leaves the linear model where it is.
     """
 
     def __init__(self, panel: Panel, fold: Ints) -> None:
         """fold: Ints [N], 0.., at least two. Raises ValueError for journeys of more than one decision."""
         if panel.longest != 1:
             raise ValueError(f"expected one decision per customer, found up to {panel.longest}")
-        self._reward, self._action = panel.reward, panel.action
-        self.table = np.empty((len(panel), len(panel.attributes)), np.float32)
-        for k in range(int(fold.max()) + 1):
-            self._fill(panel, fold != k, np.flatnonzero(fold == k))
+        self._panel, self._fold = panel, fold
+        self._trees = [_fitted(panel, fold != k) for k in range(int(fold.max()) + 1)]
+        self._table: Floats32 | None = None
+        self.q = np.empty(len(panel))
+        for k, trees in enumerate(self._trees):
+            rows = np.flatnonzero(fold == k)
+            self.q[rows] = trees.predict(_features(panel, rows, panel.attributes[panel.action[rows]]))
 
     @staticmethod
     def of(panel: Panel, fold: Ints) -> "TreeModel | None":
@@ -52,27 +54,38 @@ class TreeModel:
 
     def better(self, linear: Fitted, probabilities: Floats32) -> Fitted:
         """`linear`, or its weights with q and v of the trees where those are clearly closer to what was earned."""
-        q = self.table[np.arange(len(self._action)), self._action].astype(np.float64)
-        if not (self._closer(q, linear.q) and self._closer(q, np.full(len(q), self._reward.mean()))):
+        mean = np.full(len(self.q), self._panel.reward.mean())
+        if not (self._closer(linear.q) and self._closer(mean)):
             return linear
-        v = np.einsum("na,na->n", probabilities, self.table, dtype=np.float64)
-        return Fitted(q, v, linear.w)
+        v = np.einsum("na,na->n", probabilities, self.table(), dtype=np.float64)
+        return Fitted(self.q, v, linear.w)
 
-    def _closer(self, one: Floats, other: Floats) -> bool:
-        """Is the first clearly closer to what customers earned?"""
-        found = mean_of((self._reward - other) ** 2 - (self._reward - one) ** 2)
+    def table(self) -> Floats32:
+        """q̂ of every action for every customer, [N, n]; made when it is first asked for."""
+        if self._table is None:
+            self._table = np.empty((len(self.q), len(self._panel.attributes)), np.float32)
+            for k, trees in enumerate(self._trees):
+                rows = np.flatnonzero(self._fold == k)
+                for action, attributes in enumerate(self._panel.attributes):
+                    self._table[rows, action] = trees.predict(_features(self._panel, rows, attributes))
+        return self._table
+
+    def _closer(self, other: Floats) -> bool:
+        """Are the trees clearly closer to what customers earned than this?"""
+        found = mean_of((self._panel.reward - other) ** 2 - (self._panel.reward - self.q) ** 2)
         return found.value() > CLEARLY * found.stderr()
 
-    def _fill(self, panel: Panel, seen: Bools, rows: Ints) -> None:
-        """q̂ of every action for these customers, from those who are `seen`."""
-        trees = HistGradientBoostingRegressor(
-            max_iter=TREES, max_leaf_nodes=LEAVES, min_samples_leaf=LEAF, early_stopping=False, random_state=0
-        )
-        features = np.concatenate([panel.observation[seen], panel.attributes[panel.action[seen]]], axis=1)
-        trees.fit(features, panel.reward[seen])
-        width = panel.observation.shape[1]
-        asked = np.empty((len(rows), features.shape[1]), np.float32)
-        asked[:, :width] = panel.observation[rows]
-        for action, attributes in enumerate(panel.attributes):
-            asked[:, width:] = attributes
-            self.table[rows, action] = trees.predict(asked)
+
+def _fitted(panel: Panel, seen: Bools) -> HistGradientBoostingRegressor:
+    """Trees that learned from the customers who are `seen` [N]."""
+    trees = HistGradientBoostingRegressor(
+        max_iter=TREES, max_leaf_nodes=LEAVES, min_samples_leaf=LEAF, early_stopping=False, random_state=0
+    )
+    rows = np.flatnonzero(seen)
+    return trees.fit(_features(panel, rows, panel.attributes[panel.action[rows]]), panel.reward[rows])
+
+
+def _features(panel: Panel, rows: Ints, attributes: Floats32) -> Floats32:
+    """[M, d + k] of these customers, with attributes [M, k], or [k] for all of them."""
+    shown = np.broadcast_to(attributes, (len(rows), panel.attributes.shape[1]))
+    return np.concatenate([panel.observation[rows], shown], axis=1)

@@ -51,8 +51,9 @@ def test_nobody_is_judged_by_trees_that_saw_him() -> None:
     """With rewards of pure noise, trees that had seen a customer would explain a part of it."""
     x = np.random.default_rng(1).normal(size=(600, 4))
     panel = panel_of(np.zeros((600, 3)), x, seed=3, noise=1.0)
-    table = TreeModel(panel, np.arange(600) % 5).table
-    q = table[np.arange(600), panel.action]
+    model = TreeModel(panel, np.arange(600) % 5)
+    q = model.q
+    assert model.table()[np.arange(600), panel.action] == pytest.approx(q, abs=1e-6)
     assert np.mean((panel.reward - q) ** 2) > panel.reward.var()
     assert np.corrcoef(q, panel.reward)[0, 1] < 0.1
 
