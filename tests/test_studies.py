@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tests.benchmarks.quality.studies import STUDIES
 from tests.benchmarks.quality.study import Cell, Study, kept, missing, perform
 
 QUIET = Console(quiet=True)
@@ -51,3 +52,14 @@ def test_an_interrupted_study_keeps_what_is_done_and_goes_on(tmp_path: Path) -> 
 
 def cubed(cell: Cell) -> dict[str, int]:
     return {"square": cell["x"] ** 3}
+
+
+@pytest.mark.parametrize("name", ["one-step", "sequential"])
+def test_the_short_version_makes_a_table(name: str, tmp_path: Path) -> None:
+    study = STUDIES[name]
+    lines = perform(study, study.short, tmp_path, 1, QUIET)
+    assert len(lines) == len(study.short)
+    head, *rows = study.table(lines).splitlines()
+    assert head.startswith("| estimator |")
+    assert len([row for row in rows if row.startswith("|")]) > 5
+    assert "nan" not in study.table(lines)

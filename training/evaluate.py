@@ -82,6 +82,8 @@ def _evaluate(name: str, policy: Policy, judge: Judge, setting: Setting, seed: i
         holds=judged.holds,
         environment=_environment(policy, setting, seed) if setting.model else None,
         truth=setting.oracle.truth(name, policy) if setting.oracle else None,
+        segments=judged.segments,
+        tail=judged.tail,
     )
 
 
