@@ -15,7 +15,6 @@ from engine.policy import Policy
 from engine.records import DAY, HOLD, Floats, Floats32
 from engine.spec import Spec
 from training import ope, sequential
-from training.choice import Chosen, tuned_doubly_robust
 from training.distribution import worst
 from training.fitted import Basis, Fitted, FittedEvaluator
 from training.intervals import Estimate, Ratios, interval, mean_of, refused
@@ -23,6 +22,7 @@ from training.journeys import Journeys
 from training.panels import context_columns, panel_of, splits_of
 from training.reward_model import TreeModel
 from training.segments import Segment, segments
+from training.shrinkage import Chosen, tuned_doubly_robust
 from training.support import LEAST_ESS, Support, effective_sample_size, support_of, unsupported_mass
 
 ONE_STEP = ("SNDR", "DRos", "DR", "SNIPS", "IPS", "DM")

@@ -5,7 +5,7 @@ Pure functions on arrays over N decisions, each judged by itself. They return `R
 Symbols: r reward [N]; w = π(a|x) / μ(a|x) the weight of the logged action [N]; q = q̂(x, a) a model's reward
 for the logged action [N]; v = Σ_a π(a|x) q̂(x, a) [N]. The model must not have seen the customers that it is
 asked about (cross-fitting). `customer` Ints [N] clusters; None = each row by itself. Journeys with many
-decisions: training/sequential.py. How much to shrink weights, and the interval then: training/choice.py.
+decisions: training/sequential.py. How much to shrink weights, and the interval then: training/shrinkage.py.
 """
 
 import numpy as np
@@ -106,7 +106,7 @@ def optimistic(r: Floats, w: Floats, q: Floats, v: Floats, lam: float, customer:
     """DRos, optimistic shrinkage: mean(v + λ w / (w² + λ) (r − q)). Su, Dimakopoulou, Krishnamurthy & Dudik (2020).
 
     λ = 0 is DM, λ = ∞ DR. Biased by E[w³ / (w² + λ) (r − q)], which the interval of these ratios does not hold: with a
-    fixed λ and a poor model it covers the truth hardly ever (a test shows it). See training/choice.py.
+    fixed λ and a poor model it covers the truth hardly ever (a test shows it). See training/shrinkage.py.
     """
     return doubly_robust(r, optimistic_weights(w, lam), q, v, customer)
 

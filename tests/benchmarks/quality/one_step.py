@@ -15,10 +15,10 @@ import numpy as np
 from engine.records import Floats, Ints
 from tests.benchmarks.quality.study import Cell, Line, Study
 from training import ope
-from training.choice import Chosen, tuned_doubly_robust
 from training.fitted import Basis, FittedEvaluator, Panel
 from training.intervals import Method, Ratios, interval, normal
 from training.reward_model import TreeModel
+from training.shrinkage import Chosen, tuned_doubly_robust
 
 CUSTOMERS, ACTIONS, FEATURES, FOLDS, LOGS = 1_000, 5, 4, 5, 25
 REFERENCE = 400_000

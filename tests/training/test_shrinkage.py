@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from engine.records import Floats, Ints
 from tests.training.test_ope import Log, one_step_log
 from training import ope
-from training.choice import Chosen, shrinkages, slope, tuned_doubly_robust
 from training.intervals import Ratios, mean_of, normal
+from training.shrinkage import Chosen, shrinkages, slope, tuned_doubly_robust
 
 seeds = st.integers(0, 10_000)
 
