@@ -1,9 +1,9 @@
 """How much better is an action than what the log usually does there? Two forms, fitted to the same residuals.
 
-The residual of a return is what the state's mean leaves over, so a model of it spends nothing on who the customer is and all
-on what was done (the dueling form, Wang et al., ICML 2016; Robinson's residuals, as in Nie & Wager's R-learner, 2021).
-Gradient-boosted trees find thresholds and interactions by themselves; a ridge on products of attributes with a few
-directions of the observation needs far fewer customers, and goes wrong where the truth has a bend.
+The residual of a return is what the state's mean leaves over, so a model of it spends nothing on who the customer is
+and all on what was done (the dueling form, Wang et al., ICML 2016; Robinson's residuals, as in Nie & Wager's R-learner,
+2021). Gradient-boosted trees find thresholds and interactions by themselves; a ridge on products of attributes with a
+few directions of the observation needs far fewer customers, and goes wrong where the truth has a bend.
 """
 
 from dataclasses import dataclass
@@ -50,6 +50,16 @@ class Growth:
 
 
 @dataclass(frozen=True, slots=True)
+class Mean:
+    """The mean of several models: what they agree on stays, what each makes of luck alone shrinks."""
+
+    models: tuple[Advantages, ...]
+
+    def of(self, observation: Floats32, action: Ints) -> Floats:
+        return np.asarray(np.mean([model.of(observation, action) for model in self.models], axis=0), np.float64)
+
+
+@dataclass(frozen=True, slots=True)
 class Trees:
     """Boosted trees of [some columns of the observation, the action's attributes]."""
 
@@ -79,21 +89,17 @@ class Products:
     theta: Floats32
 
     @staticmethod
-    def fit(
-        basis: Basis, observation: Floats32, action: Ints, expected: Floats32, residual: Floats, ridge: float
-    ) -> "Products":
+    def fit(basis: Basis, observation: Floats32, action: Ints, expected: Floats32, residual: Floats) -> "Products":
         """Ridge on u ⊗ (z(a) − z̄). expected: z̄ [N, k'], the mean attributes under the log at each decision, so that
-        nothing of the state's own worth is taken for an action's. ridge: in units of a standardised product, grows with
-        the root of products × decisions.
+        nothing of the state's own worth is taken for an action's. How much it shrinks is chosen by generalised
+        cross-validation (Golub, Heath & Wahba 1979).
         """
         directions = _directions(basis, observation)
         products = _products(directions, basis.table[action] - expected)
         width = products.std(axis=0, dtype=np.float64)
         scale = np.divide(1.0, width, out=np.zeros_like(width), where=width > 1e-9)
         gram = (products.T @ products).astype(np.float64) * scale[:, None] * scale
-        penalty = ridge * np.sqrt(len(width) * len(products))
-        target = scale * (residual @ products)
-        theta = scale * np.linalg.solve(gram + penalty * np.eye(len(width)), target)
+        theta = scale * _ridge(gram, scale * (residual @ products), float(residual @ residual), len(products))
         return Products(basis, theta.reshape(directions.shape[1], -1).astype(np.float32))
 
     def of(self, observation: Floats32, action: Ints) -> Floats:
@@ -125,6 +131,20 @@ def telling_columns(observation: Floats32, targets: tuple[Floats, ...], always: 
         forest = ExtraTreesRegressor(24, max_depth=7, min_samples_leaf=25, max_features=0.3, random_state=seed)
         weight += forest.fit(observation[np.ix_(rows, varying)], target[rows]).feature_importances_
     return np.sort(varying[np.argsort(-weight, kind="stable")[:most]])
+
+
+def _ridge(gram: Floats, target: Floats, total: float, rows: int) -> Floats:
+    """Ridge coefficients [p] at the penalty with the least GCV score, rows · RSS / (rows − degrees of freedom)²."""
+    values, vectors = np.linalg.eigh(gram)
+    values, turned = np.maximum(values, 0.0), vectors.T @ target
+    best, found = np.inf, np.zeros(len(target))
+    for penalty in rows * 10.0 ** np.arange(-3.0, 2.25, 0.25):
+        coefficients = turned / (values + penalty)
+        missed = total - 2 * coefficients @ turned + coefficients**2 @ values
+        score = missed / max(rows - (values / (values + penalty)).sum(), 1.0) ** 2
+        if score < best:
+            best, found = score, coefficients
+    return np.asarray(vectors @ found, np.float64)
 
 
 def _directions(basis: Basis, observation: Floats32) -> Floats32:

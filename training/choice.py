@@ -1,8 +1,9 @@
 """Which of several policies do the validation customers speak for? The off-policy estimate, less its own doubt.
 
-Learners have knobs that their own loss cannot set: how many rounds, how far from the log, which seed. The environment flatters
-whoever was trained in it, so these customers' log decides, as the test customers' log decides at the gate.
-The winner's estimate is too high (it was chosen for it); the test customers, whom nobody has looked at, say what it is worth.
+Learners have knobs that their own loss cannot set: how many rounds, how far from the log, which seed. The environment
+flatters whoever was trained in it, so these customers' log decides, as the test customers' log decides at the gate. The
+winner's estimate is too high (it was chosen for it); the test customers, whom nobody has looked at, say what it is
+worth.
 """
 
 from collections.abc import Mapping
@@ -24,8 +25,8 @@ DOUBT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """name: what was chosen. gain: its estimated gain over the log, in the currency; None = the log cannot tell. scores: the
-    gain less DOUBT standard errors of all that were considered; None = no support.
+    """name: what was chosen. gain: its estimated gain over the log, in the currency; None = the log cannot tell.
+    scores: the gain less DOUBT standard errors of all that were considered; None = no support.
     """
 
     name: str
@@ -41,12 +42,14 @@ class Choice:
 class Chooser:
     """Considers policies one after the other; `best` is the one with the highest score, the first of equals.
 
-    Where the log supports none of them, or there are fewer than LEAST_CUSTOMERS: the first that was considered, so begin with
-    the most careful.
+    Where the log supports none of them, or there are fewer than LEAST_CUSTOMERS: the first that was considered, so
+    begin with the most careful.
     """
 
     def __init__(self, spec: Spec, valid: Journeys, behaviour: Policy, seed: int = 0) -> None:
-        """behaviour: the clone; its probabilities are the base of tilted policies, and propensities where there are none."""
+        """behaviour: the clone; its probabilities are the base of tilted policies, and propensities where there are
+        none.
+        """
         enough = len(valid.customer_ids) >= LEAST_CUSTOMERS
         self._judge = Judge(spec, valid, behaviour, seed) if enough else None
         self._valid, self._base = valid, chances(behaviour, valid.observation, valid.mask)

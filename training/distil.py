@@ -1,4 +1,5 @@
-"""Any policy becomes the two-tower network that is served: it learns the teacher's probabilities, not the log's choices.
+"""Any policy becomes the two-tower network that is served: it learns the teacher's probabilities, not the log's
+choices.
 
 Cross-entropy against a teacher (Hinton, Vinyals & Dean, "Distilling the knowledge in a neural network", 2015), on
 decisions of the log with their masks, names of contents hidden at random as for every other candidate. It starts from a
@@ -26,8 +27,8 @@ BLOCK = 4_096
 
 @dataclass(frozen=True, slots=True)
 class DistilSettings:
-    """How a teacher is learned. taught, examined: decisions of training and of validation customers at most. fit: passes,
-    batches and so on. epsilon: exploration floor of the teacher and of the network.
+    """How a teacher is learned. taught, examined: decisions of training and of validation customers at most. fit:
+    passes, batches and so on. epsilon: exploration floor of the teacher and of the network.
     """
 
     taught: int = 16_000

@@ -1,43 +1,43 @@
 """Fitted Q-iteration with gradient-boosted trees: what each action is worth over the whole journey, from the log alone.
 
 Ernst, Geurts & Wehenkel ("Tree-based batch mode reinforcement learning", JMLR 2005), in the dueling form Q = V + A
-(`advantages.py`), with λ-returns (Retrace, `transitions.py`) in place of one-step targets: rewards come long after what caused
-them, and trees blur a little of it each time it is handed one step back. The first round learns from what
-really followed: what an action is worth if the log goes on as before. Each further round asks what it is worth if one
-goes on better.
+(`advantages.py`), with λ-returns (Retrace, `transitions.py`) in place of one-step targets: rewards come long after what
+caused them, and trees blur a little of it each time it is handed one step back. The first round learns from what really
+followed: what an action is worth if the log goes on as before. Each further round asks what it is worth if one goes on
+better.
 
-It stays where the log is: the next decision's worth is that of actions drawn from the behaviour clone, weighed by
-exp(A / T) (Expected-Max Q-learning, Ghasemipour, Schuurmans & Gu, ICML 2021; batch-constrained, Fujimoto, Meger &
-Precup, ICML 2019). So a hundred actions cost what a dozen do, and what nobody tried is worth nothing. Rounds, form of A and
-temperature are chosen by what validation customers say (`choice.py`); the policy is then distilled into the network.
+It stays where the log is: the next decision's worth is that of actions drawn from the behaviour clone, weighed by exp(A
+/ T) (Expected-Max Q-learning, Ghasemipour, Schuurmans & Gu, ICML 2021; batch-constrained, Fujimoto, Meger & Precup,
+ICML 2019). So a hundred actions cost what a dozen do, and what nobody tried is worth nothing. The trees of the last
+round, alone or averaged with products of the first, at a few temperatures: validation customers choose (`choice.py`),
+and the policy is distilled into the network.
 """
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import numpy as np
 
-from engine.records import Bools, Floats, Floats32, Ints
+from engine.records import Floats, Floats32, Ints
 from engine.spec import Spec
-from training.advantages import Advantages, Growth, Products, Trees, of_all, telling_columns
+from training.advantages import Advantages, Growth, Mean, Products, Trees, of_all, telling_columns
 from training.choice import Choice, Chooser
 from training.clone import Progress
-from training.distil import DistilSettings, Distilled, chances, distil
+from training.distil import Distilled, DistilSettings, chances, distil
 from training.fitted import Basis
 from training.journeys import Journeys
 from training.network import NetworkPolicy, TwoTower
 from training.tilted import Tilted
 from training.transitions import Transitions
 
-FORMS = ("trees", "products")
-
 
 @dataclass(frozen=True, slots=True)
 class FittedQSettings:
-    """How Q is fitted. rounds: iterations. trace: λ of the returns. softness: temperature within the rounds, in standard
-    deviations of the advantage. offered: actions drawn from the clone at each decision. decisions: training decisions used
-    at most. columns: of the observation, at most. state, action: the trees of V and of A. ridge: of the products.
-    temperatures: tried for the policy, in the same unit. distil: of the network.
+    """How Q is fitted. rounds: iterations. trace: λ of the returns. softness: temperature within the rounds, in
+    standard deviations of the advantage. offered: actions drawn from the clone at each decision. decisions: training
+    decisions used at most. columns: of the observation, at most. state, action: the trees of V and of A. temperatures:
+    tried for the policy, in the same unit; the first where the log supports none. distil: of the network.
     """
 
     rounds: int = 4
@@ -48,8 +48,7 @@ class FittedQSettings:
     columns: int = 48
     state: Growth = Growth()  # noqa: RUF009, frozen
     action: Growth = Growth(trees=40, leaves=6)  # noqa: RUF009, frozen
-    ridge: float = 1.0
-    temperatures: tuple[float, ...] = (1.0, 0.3, 0.1)
+    temperatures: tuple[float, ...] = (0.5, 1.0, 0.2)
     distil: DistilSettings = field(default_factory=DistilSettings)
     seed: int = 0
 
@@ -82,7 +81,7 @@ def train_fitted_q(
     spec: Spec,
     data: tuple[Journeys, Journeys],
     clone: TwoTower,
-    settings: FittedQSettings = FittedQSettings(),  # noqa: B008, frozen
+    settings: FittedQSettings = FittedQSettings(),
     progress: Progress | None = None,
 ) -> FittedQ:
     """Fit Q on the customers of `data[0]`, choose on those of `data[1]`, distil. Deterministic given the seed.
@@ -92,32 +91,29 @@ def train_fitted_q(
     """
     train, valid = data
     behaviour = NetworkPolicy(clone, spec.attributes.encode(spec.catalogue), "clone")
-    chooser = Chooser(spec, valid, behaviour, settings.seed)
-    fitted = {form: tuple(rounds(spec, train, behaviour, settings, form)) for form in FORMS}
-    teachers = {}
-    for form, found in fitted.items():
-        for number in sorted({1, len(found)}):
-            own = found[number - 1]
-            table = of_all(own.advantages, valid.observation, valid.mask)
-            for softness in settings.temperatures:
-                name = f"{form}, round {number}, temperature {softness:g}"
-                teachers[name] = own, form, softness
-                temperature = softness * own.spread
-                chooser.consider_tilt(name, table, temperature, settings.distil.epsilon)
-                if progress:
-                    progress(len(teachers), len(FORMS) * 2 * len(settings.temperatures) + 1)
+    panel = Panel.of(spec, train, behaviour, settings)
+    found = tuple(rounds(panel, settings, "trees"))
+    products = next(rounds(panel, settings, "products"))
+    both = Mean((found[-1].advantages, products.advantages))
+    models: dict[str, Advantages] = {"trees and products": both, "trees": found[-1].advantages}
+    chooser, teachers = Chooser(spec, valid, behaviour, settings.seed), {}
+    for form, model in models.items():
+        spread, table = panel.spread(model), of_all(model, valid.observation, valid.mask)
+        for softness in settings.temperatures:
+            name = f"{form}, temperature {softness:g}"
+            teachers[name] = model, softness * spread
+            chooser.consider_tilt(name, table, softness * spread, settings.distil.epsilon)
+            if progress:
+                progress(len(teachers), len(models) * len(settings.temperatures) + 1)
     choice = chooser.best()
-    own, form, softness = teachers[choice.name]
-    teacher = _tilted(behaviour, own, softness, settings.distil.epsilon)
+    model, temperature = teachers[choice.name]
+    teacher = Tilted(behaviour, partial(of_all, model), temperature, settings.distil.epsilon)
     distilled = distil(spec, teacher, clone, data, settings.distil)
-    return FittedQ(distilled, choice, fitted[form])
+    return FittedQ(distilled, choice, found)
 
 
-def rounds(
-    spec: Spec, journeys: Journeys, behaviour: NetworkPolicy, settings: FittedQSettings, form: str
-) -> Iterator[Round]:
-    """The iterations with A of this form, one of FORMS, each with what it found."""
-    panel = _Panel.of(spec, journeys, behaviour, settings)
+def rounds(panel: "Panel", settings: FittedQSettings, form: str) -> Iterator[Round]:
+    """The iterations with A of this form (`trees` or `products`), each with what it found."""
     value = np.full(len(panel.chain.reward), panel.average())
     taken, trace = value, np.ones(len(value))
     for number in range(settings.rounds):
@@ -125,10 +121,8 @@ def rounds(
         state = settings.state.grown(panel.seen, target, settings.seed + number)
         base = np.asarray(state.predict(panel.seen), np.float64)
         model = panel.fit(form, target - base, settings, number)
-        own = model.of(panel.observation, panel.action)
-        offered = np.stack([model.of(panel.observation, column) for column in panel.offered.T], axis=1)
-        mean = offered.mean(axis=1)
-        spread = max(float(np.sqrt(((offered - mean[:, None]) ** 2).mean())), 1e-9)
+        own, offered = model.of(panel.observation, panel.action), panel.among(model)
+        mean, spread = offered.mean(axis=1), _spread(offered)
         better, ratio = _tilting(own, offered, settings.softness * spread)
         value, taken = base - mean + better, base - mean + own
         trace = settings.trace * np.minimum(1.0, ratio)
@@ -136,10 +130,10 @@ def rounds(
 
 
 @dataclass(frozen=True, slots=True)
-class _Panel:
-    """What all rounds share. chain: the transitions. observation: [N, d]. columns: Ints, what trees look at; seen: these
-    columns [N, c]. action: Ints [N]. offered: Ints [N, m], drawn from the clone. table: attributes [n, k]. basis, expected:
-    see `Products.fit`.
+class Panel:
+    """What all rounds share. chain: the transitions. observation: [N, d]. columns: Ints, what trees look at; seen:
+    these columns [N, c]. action: Ints [N]. offered: Ints [N, m], drawn from the clone. table: attributes [n, k]. basis,
+    expected: see `Products.fit`.
     """
 
     chain: Transitions
@@ -153,7 +147,7 @@ class _Panel:
     expected: Floats32
 
     @staticmethod
-    def of(spec: Spec, journeys: Journeys, behaviour: NetworkPolicy, settings: FittedQSettings) -> "_Panel":
+    def of(spec: Spec, journeys: Journeys, behaviour: NetworkPolicy, settings: FittedQSettings) -> "Panel":
         some = _some(journeys, settings.decisions)
         table = spec.attributes.encode(spec.catalogue)
         chain = Transitions.of(some)
@@ -163,7 +157,7 @@ class _Panel:
         columns = telling_columns(some.observation, targets, context, settings.columns, settings.seed)
         likely = chances(behaviour, some.observation, some.mask)
         basis = Basis.of(some.observation, table, some.action)
-        return _Panel(
+        return Panel(
             chain=chain,
             observation=some.observation,
             columns=columns,
@@ -176,19 +170,31 @@ class _Panel:
         )
 
     def average(self) -> float:
-        """Where the value of a state starts: the mean reward, for as long as the longest journey or as the discount lets
-        it count.
+        """Where the value of a state starts: the mean reward, for as long as the longest journey or as the discount
+        lets it count.
         """
         discount = float(self.chain.discount[~self.chain.last].mean()) if (~self.chain.last).any() else 0.0
         ahead = self.chain.longest if discount >= 1 else min(self.chain.longest, 1 / (1 - discount))
         return float(self.chain.reward.mean()) * ahead
 
+    def among(self, model: Advantages) -> Floats:
+        """The advantage of the offered actions, [N, m]."""
+        return np.stack([model.of(self.observation, column) for column in self.offered.T], axis=1)
+
+    def spread(self, model: Advantages) -> float:
+        """Standard deviation of the advantage among what the log does at a decision."""
+        return _spread(self.among(model))
+
     def fit(self, form: str, residual: Floats, settings: FittedQSettings, number: int) -> Advantages:
         seen, action = self.observation, self.action
         if form == "products":
-            return Products.fit(self.basis, seen, action, self.expected, residual, settings.ridge)
+            return Products.fit(self.basis, seen, action, self.expected, residual)
         given = self.columns, self.table
         return Trees.fit(seen, action, residual, given, settings.action, settings.seed + number)
+
+
+def _spread(offered: Floats) -> float:
+    return max(float(offered.std(axis=1).mean()), 1e-9)
 
 
 def _tilting(own: Floats, offered: Floats, temperature: float) -> tuple[Floats, Floats]:
@@ -197,13 +203,6 @@ def _tilting(own: Floats, offered: Floats, temperature: float) -> tuple[Floats, 
     weight = np.exp((offered - top[:, None]) / temperature)
     mean = np.maximum(weight.mean(axis=1), 1e-12)
     return (weight * offered).mean(axis=1) / mean, np.exp((own - top) / temperature) / mean
-
-
-def _tilted(behaviour: NetworkPolicy, own: Round, softness: float, epsilon: float) -> Tilted:
-    def advantage(observation: Floats32, mask: Bools) -> Floats32:
-        return of_all(own.advantages, observation, mask)
-
-    return Tilted(behaviour, advantage, softness * own.spread, epsilon)
 
 
 def _some(journeys: Journeys, decisions: int) -> Journeys:
@@ -219,4 +218,4 @@ def _drawn(likely: Floats32, many: int, rng: np.random.Generator) -> Ints:
     cumulated = np.cumsum(likely, axis=1, dtype=np.float64)
     u = rng.random((len(likely), many)) * cumulated[:, -1:]
     found = np.stack([(cumulated <= u[:, [k]]).sum(axis=1) for k in range(many)], axis=1)
-    return np.minimum(found, likely.shape[1] - 1)
+    return np.asarray(np.minimum(found, likely.shape[1] - 1), np.int64)

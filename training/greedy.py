@@ -4,7 +4,9 @@ It is what most next-best-action products do. On journeys it loses whatever come
 unsubscribes. The distance between it and PPO is what planning over the journey is worth.
 """
 
+import copy
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -40,9 +42,8 @@ def train_greedy(
         return functional.mse_loss(_scores(network, keys, data), (data.reward - mean) / scale)
 
     network = new_network(spec, train, attributes, settings.seed)
-    fitted = fit(network, spec, loss, (train, valid), settings, progress)
-    _sharpen(fitted.network, Tensors.of(valid), attributes)
-    return fitted
+    fitted = fit(network, spec, loss, (Tensors.of(train), Tensors.of(valid)), settings, progress)
+    return replace(fitted, network=sharpened(fitted.network, valid, attributes, SHARPNESS))
 
 
 def _scores(network: TwoTower, keys: Tensor, data: Tensors) -> Tensor:
@@ -51,12 +52,16 @@ def _scores(network: TwoTower, keys: Tensor, data: Tensors) -> Tensor:
     return products / math.sqrt(network.shape.embedding)
 
 
-def _sharpen(network: TwoTower, data: Tensors, attributes: Floats32) -> None:
+def sharpened(network: TwoTower, journeys: Journeys, attributes: Floats32, sharpness: float) -> TwoTower:
+    """A copy whose logits differ by `sharpness` between two typical eligible actions of these decisions."""
+    found = copy.deepcopy(network)
+    data = Tensors.of(journeys)
     with torch.no_grad():
         rows = data.take(torch.arange(min(len(data), 4096)))
-        scores = network.logits(rows.observation, network.keys(torch.from_numpy(attributes)), rows.mask)
+        scores = found.logits(rows.observation, found.keys(torch.from_numpy(attributes)), rows.mask)
         eligible = rows.mask.float()
         scores = torch.where(rows.mask, scores, 0.0)
         mean = scores.sum(1, keepdim=True) / eligible.sum(1, keepdim=True)
         spread = (((scores - mean) ** 2 * eligible).sum() / eligible.sum()).sqrt().item()
-    network.sharpen(SHARPNESS / max(spread, 1e-6))
+    found.sharpen(sharpness / max(spread, 1e-6))
+    return found

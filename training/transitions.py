@@ -4,7 +4,7 @@ A journey that its customer ended has no future. One that was only cut off goes 
 taken to be worth what that decision's own customer is worth, one mean gap later, as PPO's critic has it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,9 +16,9 @@ from training.journeys import Journeys
 class Transitions:
     """N logged decisions. following: Ints [N], the row of the customer's next decision; its own row at the last one.
 
-    discount: Floats [N], γ per day over the days until then; over the mean gap where the journey was cut off, 0 where it
-    was ended, or where no customer has a second decision. reward: Floats [N]. step: Ints [N], 0 for a first decision.
-    last: Bools [N], no decision of this customer follows in the log.
+    discount: Floats [N], γ per day over the days until then; over the mean gap where the journey was cut off, 0 where
+    it was ended, or where no customer has a second decision. reward: Floats [N]. step: Ints [N], 0 for a first
+    decision. last: Bools [N], no decision of this customer follows in the log.
     """
 
     following: Ints
@@ -54,11 +54,26 @@ class Transitions:
 
         worth: V [N], of the state under the policy that is asked about. taken: Q [N], of what was done. trace: c [N] in
         [0, 1], how far what was then done counts as that policy's: λ · min(1, π / μ) in Retrace(λ) (Munos et al., "Safe
-        and efficient off-policy reinforcement learning", NeurIPS 2016). With c = 0, one step and the model's word for the rest; with
-        c = 1 and V = Q, what really followed.
+        and efficient off-policy reinforcement learning", NeurIPS 2016). With c = 0, one step and the model's word for
+        the rest; with c = 1 and V = Q, what really followed.
         """
         found = self.reward + self.discount * worth[self.following]
         for step in range(self.longest - 1, 0, -1):
             rows = np.flatnonzero(self.step == step)
             found[rows - 1] += self.discount[rows - 1] * trace[rows] * (found[rows] - taken[rows])
         return np.asarray(found, np.float64)
+
+    def ahead(self, steps: int) -> "Transitions":
+        """The same decisions, each looking at the reward of so many decisions at once, and at the one after them.
+
+        Rewards within are as logged (uncorrected n-step returns); a journey that ends earlier is looked at until it
+        ends.
+        """
+        reward, discount, following = self.reward.copy(), self.discount.copy(), self.following.copy()
+        for _ in range(steps - 1):
+            going = np.flatnonzero(~self.last[following] & (following != np.arange(len(following))))
+            reached = following[going]
+            reward[going] += discount[going] * self.reward[reached]
+            discount[going] *= self.discount[reached]
+            following[going] = self.following[reached]
+        return replace(self, reward=reward, discount=discount, following=following)
