@@ -29,7 +29,7 @@ class Advantages(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How trees are grown. trees: how many; leaves: of each; least: decisions in a leaf; rate: shrinkage of each tree."""
+    """How trees are grown. trees: how many; leaves: of each; least: decisions in a leaf; rate: shrinkage of each."""
 
     trees: int = 60
     leaves: int = 15

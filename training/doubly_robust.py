@@ -77,7 +77,9 @@ def learn_doubly_robust(
 
 
 def pseudo_outcomes(expected: Floats32, action: Ints, reward: Floats, weight: Floats) -> Floats32:
-    """ψ [N, n]: the model's answers `expected` [N, n], and at the logged action [N] what it missed, times `weight` [N]."""
+    """ψ [N, n]: the model's answers `expected` [N, n]; at the logged action [N] also what it missed, times `weight`
+    [N].
+    """
     found, rows = expected.copy(), np.arange(len(action))
     found[rows, action] += (weight * (reward - expected[rows, action])).astype(np.float32)
     return found

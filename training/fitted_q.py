@@ -14,7 +14,7 @@ and the policy is distilled into the network.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -51,6 +51,12 @@ class FittedQSettings:
     temperatures: tuple[float, ...] = (0.5, 1.0, 0.2)
     distil: DistilSettings = field(default_factory=DistilSettings)
     seed: int = 0
+
+    @staticmethod
+    def of(seed: int) -> "FittedQSettings":
+        """The usual ones, all that is random following `seed`."""
+        usual = DistilSettings()
+        return FittedQSettings(seed=seed, distil=replace(usual, fit=replace(usual.fit, seed=seed)))
 
     def told(self) -> dict[str, object]:
         """As parameters of a run."""
@@ -100,7 +106,7 @@ def train_fitted_q(
     for form, model in models.items():
         spread, table = panel.spread(model), of_all(model, valid.observation, valid.mask)
         for softness in settings.temperatures:
-            name = f"{form}, temperature {softness:g}"
+            name = f"{form} at {softness:g}"
             teachers[name] = model, softness * spread
             chooser.consider_tilt(name, table, softness * spread, settings.distil.epsilon)
             if progress:

@@ -44,11 +44,11 @@ class DqnSettings:
     floor.
     """
 
-    steps: int = 1_200
+    steps: int = 600
     batch: int = 1_024
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     ahead: int = 2
-    conservative: float = 0.05
+    conservative: float = 0.02
     tau: float = 0.02
     forget: float = 0.1
     sharpness: tuple[float, ...] = (5.0, 2.0, 1.0)
