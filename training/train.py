@@ -87,8 +87,7 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What whoever starts a training may choose. steps: decisions that PPO sees in all, None = by the
-    log's size.
+    """What whoever starts a training may choose. steps: decisions that PPO sees in all, None = by the log's size.
     allow_uncertified: go on when the environment fails its certificate. pessimism: see `candidates.Settings`.
     """
 
