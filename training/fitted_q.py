@@ -103,12 +103,14 @@ def train_fitted_q(
     both = Mean((found[-1].advantages, products.advantages))
     models: dict[str, Advantages] = {"trees and products": both, "trees": found[-1].advantages}
     chooser, teachers = Chooser(spec, valid, behaviour, settings.seed), {}
+    by_trees, by_products = (of_all(m, valid.observation, valid.mask) for m in both.models)
+    tables: dict[str, Floats32] = {"trees and products": (by_trees + by_products) / 2, "trees": by_trees}
     for form, model in models.items():
-        spread, table = panel.spread(model), of_all(model, valid.observation, valid.mask)
+        spread = panel.spread(model)
         for softness in settings.temperatures:
             name = f"{form} at {softness:g}"
             teachers[name] = model, softness * spread
-            chooser.consider_tilt(name, table, softness * spread, settings.distil.epsilon)
+            chooser.consider_tilt(name, tables[form], softness * spread, settings.distil.epsilon)
             if progress:
                 progress(len(teachers), len(models) * len(settings.temperatures) + 1)
     choice = chooser.best()
