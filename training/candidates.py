@@ -120,7 +120,7 @@ def candidates(ground: Ground, settings: Settings, story: Story) -> Iterator[Mad
     about = "Imitates the log: where PPO starts, and the stand-in for missing propensities."
     yield Made(CLONE, ground.clone.network, about, loss=ground.clone)
     yield _ppo(ground, settings, story)
-    yield from from_log(ground, settings, story)
+    yield from from_log(ground.spec, (ground.train, ground.valid), ground.clone.network, settings, story)
     yield from _fixed(ground, settings, story)
 
 
@@ -137,26 +137,27 @@ def _ppo(ground: Ground, settings: Settings, story: Story) -> Made:
     return Made("ppo", found.learned.network, about, params, curve=found.learned.curve, seconds=story.last)
 
 
-def from_log(ground: Ground, settings: Settings, story: Story) -> Iterator[Made]:
-    """The candidates that never see the environment."""
-    data, clone = (ground.train, ground.valid), ground.clone.network
+def from_log(
+    spec: Spec, data: tuple[Journeys, Journeys], clone: TwoTower, settings: Settings, story: Story
+) -> Iterator[Made]:
+    """The candidates that never see the environment, from training and validation customers."""
     with story.stage("fitting Q with trees to the log") as progress:
-        q = train_fitted_q(ground.spec, data, clone, settings.fitted_q, progress)
+        q = train_fitted_q(spec, data, clone, settings.fitted_q, progress)
     about = "Fitted Q-iteration with boosted trees on the log, no environment; distilled into the network."
     kept = {"distillation_kl": f"{q.distilled.divergence:.4f}"}
     params = {**settings.fitted_q.told(), **kept, **_chosen(q.choice)}
     yield Made("fitted_q", q.distilled.network, about, params, q.distilled.fitted, None, story.last)
     with story.stage("training DQN on the log") as progress:
-        dqn = train_offline_dqn(ground.spec, data, clone, settings.dqn, progress)
+        dqn = train_offline_dqn(spec, data, clone, settings.dqn, progress)
     about = "Stable-Baselines3's DQN with the log as its replay buffer, masked bootstrap, conservative term."
     params = {**asdict(settings.dqn), **_chosen(dqn.choice)}
     yield Made("offline_dqn", dqn.network, about, params, Fitted(dqn.network, dqn.loss, ()), None, story.last)
     with story.stage("training the one-step baselines") as progress:
-        greedy = train_greedy(ground.spec, *data, settings.greedy, progress)
+        greedy = train_greedy(spec, *data, settings.greedy, progress)
     about = "Takes what earns most until the next decision: what planning over the journey must beat."
     yield Made("greedy", greedy.network, about, asdict(settings.greedy), greedy, None, story.last)
     with story.stage("training the doubly robust one-step baseline") as progress:
-        robust = learn_doubly_robust(ground.spec, data, clone, settings.doubly_robust, progress)
+        robust = learn_doubly_robust(spec, data, clone, settings.doubly_robust, progress)
     about = "As greedy, learned from doubly robust scores: right where the propensities are, even if the model is not."
     yield Made("doubly_robust", robust.network, about, asdict(settings.doubly_robust), robust, None, story.last)
 

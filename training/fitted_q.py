@@ -104,7 +104,7 @@ def train_fitted_q(
     models: dict[str, Advantages] = {"trees and products": both, "trees": found[-1].advantages}
     chooser, teachers = Chooser(spec, valid, behaviour, settings.seed), {}
     by_trees, by_products = (of_all(m, valid.observation, valid.mask) for m in both.models)
-    tables: dict[str, Floats32] = {"trees and products": (by_trees + by_products) / 2, "trees": by_trees}
+    tables: dict[str, Floats32] = {"trees and products": (by_trees + by_products) / np.float32(2), "trees": by_trees}
     for form, model in models.items():
         spread = panel.spread(model)
         for softness in settings.temperatures:

@@ -4,7 +4,7 @@ A training as `nextbest train` does it, without its certificate; then fresh cust
 is chosen by what they say.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +19,8 @@ from envs.small.solve import Problem
 from envs.small.world import SmallWorld
 from envs.worlds import World, world
 from tests.benchmarks.quality.study import Cell, Line, Study
-from training.candidates import Ground, Settings, candidates
+from training import network as networks
+from training.candidates import Ground, Made, candidates, from_log
 from training.clone import FitSettings, clone_behaviour
 from training.export import export_bundle
 from training.fit import fit_outcome_model
@@ -32,35 +33,43 @@ from training.train import Plan, Wishes
 DAYS = 28
 FRESH_SEED = 1_000_003
 """Of the customers that tell the truth; no log has it."""
-LEARNERS = ("ppo", "fitted_q", "offline_dqn", "doubly_robust", "greedy", "constant", "behaviour_cloning", "hold")
+COLUMNS = (
+    *("logging", "hold", "behaviour_cloning", "greedy", "doubly_robust", "offline_dqn", "fitted_q", "ppo", "constant"),
+    *("best constant", "optimum"),
+)
 
 
 def run(cell: Cell) -> dict[str, Any]:
     """Everything in one world, from one log: each learner's true value, its standard error, and seconds of training."""
     torch.set_num_threads(1)
-    place = world(cell["world"])
-    fresh = int(cell["fresh"])
+    place, fresh = world(cell["world"]), int(cell["fresh"])
     found: dict[str, Any] = {"logging": _worth(place, place.logging_policy(), fresh)}
     if isinstance(place, SmallWorld):
-        found["optimum"] = _worth(place, Problem.of(place, DAYS).optimum(), fresh)
-    ground, settings = _ground(place, cell)
+        problem = Problem.of(place, DAYS)
+        found["best constant"] = _worth(place, problem.constant(problem.best_constant()[0]), fresh)
+        found["optimum"] = _worth(place, problem.optimum(), fresh)
     with TemporaryDirectory() as folder:
-        for made in candidates(ground, settings, Story(Console(quiet=True))):
-            bundle = export_bundle(made.network, ground.spec, {"name": made.name}, Path(folder) / made.name)
+        for made in _learned(place, cell):
+            bundle = export_bundle(made.network, place.spec, {"name": made.name}, Path(folder) / made.name)
             found[made.name] = {**_worth(place, bundle.policy, fresh), "seconds": round(made.seconds, 1)}
-            chosen = made.params.get("chosen")
-            if chosen:
-                found[made.name]["chosen"] = f"{chosen} ({made.params['chosen by']})"
+            if "chosen" in made.params:
+                found[made.name]["chosen"] = f"{made.params['chosen']} ({made.params['chosen by']})"
     return found
 
 
-def _ground(place: World, cell: Cell) -> tuple[Ground, Settings]:
-    train, valid, _ = _log(place, int(cell["customers"]), int(cell["seed"])).split(int(cell["seed"]))
-    seed = int(cell["seed"])
-    plan = Plan.of(Wishes(seed=seed, steps=cell.get("steps"), pessimism=False), len(train))
-    clone = clone_behaviour(place.spec, train, valid, FitSettings(seed=seed))
-    model = fit_outcome_model(place.spec, train, valid, OutcomeSettings(seed=seed))
-    return Ground(place.spec, train, valid, model, clone), plan.candidates
+def _learned(place: World, cell: Cell) -> Iterator[Made]:
+    """All candidates where the cell wants PPO, which needs the environment; else those of the log alone, and hold."""
+    spec, seed, story = place.spec, int(cell["seed"]), Story(Console(quiet=True))
+    train, valid, _ = _log(place, int(cell["customers"]), seed).split(seed)
+    settings = Plan.of(Wishes(seed=seed, steps=cell.get("steps"), pessimism=False), len(train)).candidates
+    clone = clone_behaviour(spec, train, valid, FitSettings(seed=seed))
+    if cell["ppo"]:
+        model = fit_outcome_model(spec, train, valid, OutcomeSettings(seed=seed))
+        yield from candidates(Ground(spec, train, valid, model, clone), settings, story)
+        return
+    yield Made("behaviour_cloning", clone.network, "")
+    yield Made("hold", networks.hold(spec.attributes.encode(spec.catalogue), spec.encoder.size), "")
+    yield from from_log(spec, (train, valid), clone.network, settings, story)
 
 
 def _log(place: World, customers: int, seed: int) -> Journeys:
@@ -78,14 +87,13 @@ def _worth(place: World, policy: Policy, fresh: int) -> dict[str, float]:
 
 def table(lines: Sequence[Line]) -> str:
     """A row per world and size of log; mean over seeds where there are several."""
-    columns = ("logging", *LEARNERS, "optimum")
-    rows = ["| world | customers | " + " | ".join(columns) + " |", "|---|---:|" + "---:|" * len(columns)]
+    rows = ["| world | customers | " + " | ".join(COLUMNS) + " |", "|---|---:|" + "---:|" * len(COLUMNS)]
     groups: dict[tuple[str, int], list[Line]] = {}
     for line in lines:
         groups.setdefault((str(line.cell["world"]), int(line.cell["customers"])), []).append(line)
     for (name, customers), own in sorted(groups.items()):
         cells = []
-        for column in columns:
+        for column in COLUMNS:
             values = [line.found[column]["value"] for line in own if column in line.found]
             cells.append(f"{np.mean(values):.1f}" if values else "")
         rows.append(f"| {name} | {customers:,} | " + " | ".join(cells) + " |")
@@ -93,14 +101,14 @@ def table(lines: Sequence[Line]) -> str:
 
 
 def _cell(name: str, customers: int, fresh: int = 2_000) -> Cell:
-    return {"world": name, "customers": customers, "seed": 1, "fresh": fresh}
+    return {"world": name, "customers": customers, "seed": 1, "fresh": fresh, "ppo": False}
 
 
 STUDY = Study(
     name="learners",
     about="true value of every learner's bundle in known worlds, by size of the log",
-    cells=[_cell(name, n) for n in (2_000, 10_000) for name in ("confounded", "fatigue", "delayed", "retail")],
-    short=[{**_cell("confounded", 120, 100), "steps": 2_048}],
+    cells=[_cell(name, n) for n in (2_000, 10_000) for name in ("delayed", "fatigue", "confounded", "retail")],
+    short=[{**_cell("confounded", 120, 100), "steps": 2_048, "ppo": True}],
     run=run,
     table=table,
 )
