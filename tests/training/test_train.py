@@ -24,6 +24,7 @@ from training.journeys import Journeys
 from training.logs import read_log
 from training.members import OutcomeSettings
 from training.network import NetworkPolicy
+from training.seeds import train_several
 from training.tracking import Tracking
 from training.trained import Trained
 
@@ -121,6 +122,23 @@ def test_ppo_learns_is_reproducible_and_keeps_its_best(
     assert first.network.epsilon == settings.epsilon
     assert (first.network.known == 1).all()
     assert first.curve.divergence[-1] > 0
+
+
+def test_of_several_seeds_one_is_kept_by_what_all_members_say(
+    journeys: tuple[Journeys, Journeys, Journeys], model: EnsembleOutcomeModel
+) -> None:
+    clone = clone_behaviour(SPEC, journeys[0], journeys[1], FAST).network
+    settings = ppo.PpoSettings(steps=300, customers=32, rollout=4, batch=64, passes=1, judge_every=2, judged=10)
+    told: list[tuple[int, int]] = []
+    found = train_several(
+        SPEC, model, journeys[:2], clone, (settings, 2), lambda done, total: told.append((done, total))
+    )
+    assert found.gains.shape == (2, model.members)
+    assert found.seed == int(np.argmax(found.scores))
+    own = ppo.train_ppo(SPEC, model, journeys[:2], clone, replace(settings, seed=found.seed))
+    assert own.curve == found.learned.curve
+    assert told == sorted(told)
+    assert told[-1] == (600, 600)
 
 
 def test_closeness_holds_ppo_near_the_clone(
