@@ -31,9 +31,9 @@ class DistilSettings:
     passes, batches and so on. epsilon: exploration floor of the teacher and of the network.
     """
 
-    taught: int = 16_000
-    examined: int = 4_000
-    fit: FitSettings = FitSettings(epochs=25, batch=1024, patience=4)  # noqa: RUF009, frozen
+    taught: int = 10_000
+    examined: int = 2_500
+    fit: FitSettings = FitSettings(epochs=20, batch=512, patience=3)  # noqa: RUF009, frozen
     epsilon: float = 0.02
 
 

@@ -15,13 +15,12 @@ and the policy is distilled into the network.
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 
 import numpy as np
 
 from engine.records import Floats, Floats32, Ints
 from engine.spec import Spec
-from training.advantages import Advantages, Growth, Mean, Products, Trees, of_all, telling_columns
+from training.advantages import Advantages, Growth, Mean, Products, Trees, telling_columns
 from training.choice import Choice, Chooser
 from training.clone import Progress
 from training.distil import Distilled, DistilSettings, chances, distil
@@ -40,12 +39,12 @@ class FittedQSettings:
     tried for the policy, in the same unit; the first where the log supports none. distil: of the network.
     """
 
-    rounds: int = 4
+    rounds: int = 3
     trace: float = 0.7
     softness: float = 0.5
-    offered: int = 12
-    decisions: int = 60_000
-    columns: int = 48
+    offered: int = 8
+    decisions: int = 40_000
+    columns: int = 32
     state: Growth = Growth()  # noqa: RUF009, frozen
     action: Growth = Growth(trees=40, leaves=6)  # noqa: RUF009, frozen
     temperatures: tuple[float, ...] = (0.5, 1.0, 0.2)
@@ -95,7 +94,7 @@ def train_fitted_q(
     Fails where the log's noise is larger than what any action changes: it then stays near the clone, because nothing
     better is shown on the validation customers.
     """
-    train, valid = data
+    train, valid = data[0], _some(data[1], settings.decisions // 3)
     behaviour = NetworkPolicy(clone, spec.attributes.encode(spec.catalogue), "clone")
     panel = Panel.of(spec, train, behaviour, settings)
     found = tuple(rounds(panel, settings, "trees"))
@@ -103,7 +102,7 @@ def train_fitted_q(
     both = Mean((found[-1].advantages, products.advantages))
     models: dict[str, Advantages] = {"trees and products": both, "trees": found[-1].advantages}
     chooser, teachers = Chooser(spec, valid, behaviour, settings.seed), {}
-    by_trees, by_products = (of_all(m, valid.observation, valid.mask) for m in both.models)
+    by_trees, by_products = (m.of_all(valid.observation, valid.mask) for m in both.models)
     tables: dict[str, Floats32] = {"trees and products": (by_trees + by_products) / np.float32(2), "trees": by_trees}
     for form, model in models.items():
         spread = panel.spread(model)
@@ -115,7 +114,7 @@ def train_fitted_q(
                 progress(len(teachers), len(models) * len(settings.temperatures) + 1)
     choice = chooser.best()
     model, temperature = teachers[choice.name]
-    teacher = Tilted(behaviour, partial(of_all, model), temperature, settings.distil.epsilon)
+    teacher = Tilted(behaviour, model.of_all, temperature, settings.distil.epsilon)
     distilled = distil(spec, teacher, clone, data, settings.distil)
     return FittedQ(distilled, choice, found)
 

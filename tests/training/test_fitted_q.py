@@ -9,7 +9,7 @@ from envs.small.solve import Problem
 from envs.small.world import SmallWorld
 from envs.worlds import World, world
 from tests.training.known_logs import DAYS, logged, worth
-from training.advantages import Growth, Mean, Products, Trees, of_all, telling_columns
+from training.advantages import Advantages, Growth, Mean, Products, Trees, telling_columns
 from training.clone import FitSettings, clone_behaviour
 from training.distil import DistilSettings, distil
 from training.doubly_robust import DoublyRobustSettings, learn_doubly_robust, pseudo_outcomes
@@ -81,12 +81,14 @@ def test_trees_and_products_find_who_likes_what() -> None:
     products = Products.fit(basis, observation, action, np.full((n, 1), basis.table.mean(), np.float32), residual)
     everything = np.ones((n, 3), bool)
     everything[0, 2] = False
-    for model in (trees, products, Mean((trees, products))):
-        found = of_all(model, observation, everything)
+    models: tuple[Advantages, ...] = (trees, products, Mean((trees, products)))
+    for model in models:
+        found = model.of_all(observation, everything)
         wanted = observation[:, [0]] * (table[:, 0] - 1.0)
         spread = found[1:] - found[1:].mean(axis=1, keepdims=True)
         assert np.corrcoef(spread.ravel(), wanted[1:].ravel())[0, 1] > 0.95
-        assert found[0, 2] == 0.0
+        rows = np.arange(1, n)
+        assert found[rows, action[1:]] == pytest.approx(model.of(observation, action)[1:], abs=1e-5)
 
 
 def test_products_of_pure_luck_are_shrunk_away() -> None:
