@@ -14,12 +14,11 @@ from envs.ensemble import EnsembleOutcomeModel
 from training import network as networks
 from training import report
 from training.choice import Choice
-from training.clone import FitSettings, Fitted
+from training.clone import Fitted
 from training.constants import best_constant
-from training.doubly_robust import DoublyRobustSettings, learn_doubly_robust
 from training.export import export_bundle
 from training.fitted_q import FittedQSettings, train_fitted_q
-from training.greedy import train_greedy
+from training.greedy import GreedySettings, train_greedy
 from training.journeys import Journeys
 from training.members import OutcomeSettings
 from training.network import Shape, TwoTower
@@ -58,27 +57,25 @@ class Settings:
     """
 
     seed: int
-    greedy: FitSettings
     ppo: PpoSettings
     pessimism: bool = True
     seeds: int = 2
     fitted_q: FittedQSettings = field(default_factory=FittedQSettings)
     dqn: DqnSettings = field(default_factory=DqnSettings)
-    doubly_robust: DoublyRobustSettings = field(default_factory=DoublyRobustSettings)
+    greedy: GreedySettings = field(default_factory=GreedySettings)
 
     @staticmethod
     def of(seed: int, steps: int, pessimism: bool = True, seeds: int = 2) -> "Settings":
         """All that is random follows `seed`; `steps` decisions are shared out among the trainings of PPO."""
-        fit, robust = FitSettings(seed=seed, epochs=8), DoublyRobustSettings()
+        greedy = GreedySettings()
         return Settings(
             seed=seed,
-            greedy=fit,
             ppo=PpoSettings(seed=seed, steps=max(1, steps // seeds)),
             pessimism=pessimism,
             seeds=seeds,
             fitted_q=FittedQSettings.of(seed),
             dqn=DqnSettings(seed=seed),
-            doubly_robust=replace(robust, reward=fit, policy=replace(robust.policy, seed=seed)),
+            greedy=replace(greedy, reward=replace(greedy.reward, seed=seed), policy=replace(greedy.policy, seed=seed)),
         )
 
 
@@ -152,14 +149,10 @@ def from_log(
     about = "Stable-Baselines3's DQN with the log as its replay buffer, masked bootstrap, conservative term."
     params = {**asdict(settings.dqn), **_chosen(dqn.choice)}
     yield Made("offline_dqn", dqn.network, about, params, Fitted(dqn.network, dqn.loss, ()), None, story.last)
-    with story.stage("training the one-step baselines") as progress:
-        greedy = train_greedy(spec, *data, settings.greedy, progress)
+    with story.stage("training the one-step baseline") as progress:
+        greedy = train_greedy(spec, data, clone, settings.greedy, progress)
     about = "Takes what earns most until the next decision: what planning over the journey must beat."
     yield Made("greedy", greedy.network, about, asdict(settings.greedy), greedy, None, story.last)
-    with story.stage("training the doubly robust one-step baseline") as progress:
-        robust = learn_doubly_robust(spec, data, clone, settings.doubly_robust, progress)
-    about = "As greedy, learned from doubly robust scores: right where the propensities are, even if the model is not."
-    yield Made("doubly_robust", robust.network, about, asdict(settings.doubly_robust), robust, None, story.last)
 
 
 def _chosen(choice: Choice) -> Mapping[str, object]:

@@ -8,7 +8,7 @@ better.
 
 It stays where the log is: the next decision's worth is that of actions drawn from the behaviour clone, weighed by exp(A
 / T) (Expected-Max Q-learning, Ghasemipour, Schuurmans & Gu, ICML 2021; batch-constrained, Fujimoto, Meger & Precup,
-ICML 2019). So a hundred actions cost what a dozen do, and what nobody tried is worth nothing. The trees of the last
+ICML 2019). So a hundred actions cost what a dozen do, and what nobody tried has no say. The trees of the last
 round, alone or averaged with products of the first, at a few temperatures: validation customers choose (`choice.py`),
 and the policy is distilled into the network.
 """

@@ -24,8 +24,7 @@ from torch.nn import functional
 from engine.records import Floats32
 from engine.spec import Spec
 from training.choice import Choice, Chooser
-from training.clone import Progress, new_network
-from training.greedy import sharpened
+from training.clone import Progress, Tensors, new_network
 from training.journeys import Journeys
 from training.network import NetworkPolicy, TwoTower
 from training.ppo import scale_of
@@ -257,3 +256,18 @@ def train_offline_dqn(
     edges = range(0, len(model.losses), EVERY)
     loss = tuple(float(np.mean(model.losses[i : i + EVERY])) for i in edges)
     return LearnedOffline(networks[choice.name], choice, tuple(i + EVERY for i in edges), loss)
+
+
+def sharpened(network: TwoTower, journeys: Journeys, attributes: Floats32, sharpness: float) -> TwoTower:
+    """A copy whose logits differ by `sharpness` between two typical eligible actions of these decisions."""
+    found = copy.deepcopy(network)
+    data = Tensors.of(journeys)
+    with torch.no_grad():
+        rows = data.take(torch.arange(min(len(data), 4096)))
+        scores = found.logits(rows.observation, found.keys(torch.from_numpy(attributes)), rows.mask)
+        eligible = rows.mask.float()
+        scores = torch.where(rows.mask, scores, 0.0)
+        mean = scores.sum(1, keepdim=True) / eligible.sum(1, keepdim=True)
+        spread = (((scores - mean) ** 2 * eligible).sum() / eligible.sum()).sqrt().item()
+    found.sharpen(sharpness / max(spread, 1e-6))
+    return found

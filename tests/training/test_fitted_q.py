@@ -12,9 +12,9 @@ from tests.training.known_logs import DAYS, logged, worth
 from training.advantages import Advantages, Growth, Mean, Products, Trees, telling_columns
 from training.clone import FitSettings, clone_behaviour
 from training.distil import DistilSettings, distil
-from training.doubly_robust import DoublyRobustSettings, learn_doubly_robust, pseudo_outcomes
 from training.fitted import Basis
 from training.fitted_q import FittedQSettings, train_fitted_q
+from training.greedy import GreedySettings, pseudo_outcomes, train_greedy
 from training.journeys import Journeys
 from training.network import NetworkPolicy, TwoTower
 from training.offline_dqn import Batch, DqnSettings, OfflineDqn, train_offline_dqn
@@ -48,7 +48,7 @@ def test_the_iteration_finds_what_comes_a_week_later_and_one_step_does_not(delay
     problem = Problem.of(place, DAYS)
     logging, myopic = problem.value(place.logging_policy()), problem.value(problem.greedy())
     q = train_fitted_q(place.spec, (train, valid), clone, FittedQSettings(rounds=2))
-    robust = learn_doubly_robust(place.spec, (train, valid), clone, DoublyRobustSettings())
+    robust = train_greedy(place.spec, (train, valid), clone, GreedySettings())
     found, one_step = worth(place, q.distilled.network), worth(place, robust.network)
     assert found > logging + 0.25 * (problem.value(problem.optimum()) - logging)
     assert one_step < myopic + 2.0
@@ -149,7 +149,7 @@ def test_one_step_scores_find_the_best_where_nothing_follows() -> None:
     place, train, valid, clone = ground("confounded", 800)
     assert isinstance(place, SmallWorld)
     problem = Problem.of(place, DAYS)
-    found = worth(place, learn_doubly_robust(place.spec, (train, valid), clone, DoublyRobustSettings()).network, 400)
+    found = worth(place, train_greedy(place.spec, (train, valid), clone, GreedySettings()).network, 400)
     logging, best = (worth(place, p, 400) for p in (place.logging_policy(), problem.optimum()))
     assert found > logging + 0.6 * (best - logging)
 
