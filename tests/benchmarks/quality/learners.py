@@ -108,7 +108,7 @@ STUDY = Study(
     name="learners",
     about="true value of every learner's bundle in known worlds, by size of the log",
     cells=[_cell(name, n) for n in (2_000, 10_000) for name in ("delayed", "fatigue", "confounded", "retail")],
-    short=[{**_cell("confounded", 120, 100), "steps": 2_048, "ppo": True}],
+    short=[_cell("confounded", 120, 100)],
     run=run,
     table=table,
 )
