@@ -87,13 +87,14 @@ def _worth(place: World, policy: Policy, fresh: int) -> dict[str, float]:
 
 def table(lines: Sequence[Line]) -> str:
     """A row per world and size of log; mean over seeds where there are several."""
-    rows = ["| world | customers | " + " | ".join(COLUMNS) + " |", "|---|---:|" + "---:|" * len(COLUMNS)]
+    shown = [column for column in COLUMNS if any(column in line.found for line in lines)]
+    rows = ["| world | customers | " + " | ".join(shown) + " |", "|---|---:|" + "---:|" * len(shown)]
     groups: dict[tuple[str, int], list[Line]] = {}
     for line in lines:
         groups.setdefault((str(line.cell["world"]), int(line.cell["customers"])), []).append(line)
     for (name, customers), own in sorted(groups.items()):
         cells = []
-        for column in COLUMNS:
+        for column in shown:
             values = [line.found[column]["value"] for line in own if column in line.found]
             cells.append(f"{np.mean(values):.1f}" if values else "")
         rows.append(f"| {name} | {customers:,} | " + " | ".join(cells) + " |")
