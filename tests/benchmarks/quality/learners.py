@@ -101,14 +101,21 @@ def table(lines: Sequence[Line]) -> str:
     return "\n".join(rows)
 
 
-def _cell(name: str, customers: int, fresh: int = 2_000) -> Cell:
-    return {"world": name, "customers": customers, "seed": 1, "fresh": fresh, "ppo": False}
+def _cell(name: str, customers: int, fresh: int = 2_000, seed: int = 1) -> Cell:
+    return {"world": name, "customers": customers, "seed": seed, "fresh": fresh, "ppo": False}
 
+
+LOOKED_AT = ("delayed", "fatigue", "confounded", "retail")
+"""The learners' usual settings were settled in these worlds; `rare` and `drift` were not looked at before."""
 
 STUDY = Study(
     name="learners",
     about="true value of every learner's bundle in known worlds, by size of the log",
-    cells=[_cell(name, n) for n in (2_000, 10_000) for name in ("delayed", "fatigue", "confounded", "retail")],
+    cells=[
+        *(_cell(name, 2_000) for name in LOOKED_AT),
+        *(_cell(name, 2_000, seed=2) for name in ("rare", "drift")),
+        *(_cell(name, 10_000) for name in LOOKED_AT),
+    ],
     short=[_cell("confounded", 120, 100)],
     run=run,
     table=table,
