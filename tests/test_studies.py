@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.benchmarks.quality.studies import STUDIES
+from tests.benchmarks.quality.studies import ALL
 from tests.benchmarks.quality.study import Cell, Study, kept, missing, perform
 
 QUIET = Console(quiet=True)
@@ -54,12 +54,9 @@ def cubed(cell: Cell) -> dict[str, int]:
     return {"square": cell["x"] ** 3}
 
 
-@pytest.mark.parametrize("name", ["one-step", "sequential"])
-def test_the_short_version_makes_a_table(name: str, tmp_path: Path) -> None:
-    study = STUDIES[name]
+@pytest.mark.parametrize("study", ALL, ids=[study.name for study in ALL])
+def test_every_study_has_a_short_version_that_works(study: Study, tmp_path: Path) -> None:
     lines = perform(study, study.short, tmp_path, 1, QUIET)
-    assert len(lines) == len(study.short)
-    head, *rows = study.table(lines).splitlines()
-    assert head.startswith("| estimator |")
-    assert len([row for row in rows if row.startswith("|")]) > 5
+    assert missing(study.short, lines) == []
+    assert study.table(lines).count("\n") >= 2
     assert "nan" not in study.table(lines)

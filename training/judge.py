@@ -135,7 +135,10 @@ class Judge:
 
     def judge(self, policy: Policy) -> Judged:
         """Everything the log says about a policy, from its probabilities at the logged decisions."""
-        chances = _probabilities(policy, self._test)
+        return self.of(_probabilities(policy, self._test))
+
+    def of(self, chances: Floats32) -> Judged:
+        """As `judge`, of the policy with these probabilities [N, n] at the logged decisions."""
         ratio = chances[np.arange(len(self._test)), self._test.action].astype(np.float64) / self._propensity
         rho = sequential.cumulative_weights(self._pad(ratio, np.nan))
         support = support_of(self._pad(ratio, np.nan), rho, unsupported_mass(chances, self._test.action))

@@ -5,7 +5,7 @@ import numpy as np
 from engine.records import Floats, Ints
 from tests.envs.tiny import TinyWorld, tiny_replay, tiny_spec
 from tests.training.played import play
-from training.rollout import best_constant
+from training.rollout import leading_constants
 
 SPEC = tiny_spec()
 
@@ -26,5 +26,5 @@ def test_the_best_constant_is_best_for_all_and_not_for_the_first_ids() -> None:
     context[..., 0] = np.where(np.arange(1_500) < 300, 0.0, 1.0)[:, None]
     world = DividedWorld(SPEC, churn=0.0)
     log = play(SPEC, world, replace(replay, context=context), 0)
-    row, _ = best_constant(SPEC, world, log, seed=0)
-    assert SPEC.catalogue.actions[row].content == "offer"
+    rows, _ = leading_constants(SPEC, world, log, seed=0)
+    assert SPEC.catalogue.actions[rows[0]].content == "offer"

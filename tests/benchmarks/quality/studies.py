@@ -1,9 +1,10 @@
 """Every study there is, by name."""
 
+from tests.benchmarks.quality.learners import LEARNERS
 from tests.benchmarks.quality.one_step import ONE_STEP
 from tests.benchmarks.quality.sequential import SEQUENTIAL
 from tests.benchmarks.quality.study import Study
 
-ALL: tuple[Study, ...] = (ONE_STEP, SEQUENTIAL)
+ALL: tuple[Study, ...] = (LEARNERS, ONE_STEP, SEQUENTIAL)
 
 STUDIES = {study.name: study for study in ALL}
