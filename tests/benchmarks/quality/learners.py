@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from engine.policy import Policy
+from engine.spec import Spec
 from envs.simulate import by_policy, simulate, value, write_log
 from envs.small.solve import Problem
 from envs.small.world import SmallWorld
@@ -60,7 +61,7 @@ def run(cell: Cell) -> dict[str, Any]:
 def _learned(place: World, cell: Cell) -> Iterator[Made]:
     """All candidates where the cell wants PPO, which needs the environment; else those of the log alone, and hold."""
     spec, seed, story = place.spec, int(cell["seed"]), Story(Console(quiet=True))
-    train, valid, _ = _log(place, int(cell["customers"]), seed).split(seed)
+    train, valid, _ = log_of(place, int(cell["customers"]), seed).split(seed)
     settings = Plan.of(Wishes(seed=seed, steps=cell.get("steps"), pessimism=False), len(train)).candidates
     clone = clone_behaviour(spec, train, valid, FitSettings(seed=seed))
     if cell["ppo"]:
@@ -72,12 +73,15 @@ def _learned(place: World, cell: Cell) -> Iterator[Made]:
     yield from from_log(spec, (train, valid), clone.network, settings, story)
 
 
-def _log(place: World, customers: int, seed: int) -> Journeys:
+def log_of(place: World, customers: int, seed: int, spec: Spec | None = None) -> Journeys:
+    """What the world's own logging policy wrote of so many customers, read back from its files; by another spec where
+    its rewards shall be others.
+    """
     replay = place.replay(customers, DAYS, seed)
     log = simulate(place, replay, by_policy(place.logging_policy(), customers, seed), place.spec, seed)
     with TemporaryDirectory() as folder:
         write_log(Path(folder) / "log", place.spec, log, "log", {"world": place.name})
-        return Journeys.of(place.spec, read_log(place.spec, Path(folder) / "log"))
+        return Journeys.of(spec or place.spec, read_log(place.spec, Path(folder) / "log"))
 
 
 def _worth(place: World, policy: Policy, fresh: int) -> dict[str, float]:
