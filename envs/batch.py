@@ -15,6 +15,7 @@ from engine.records import HOLD, Bools, EventColumns, Floats, Floats32, Ints
 from engine.spec import Spec
 from envs.contacts import ContactTrail
 from envs.draws import Draws
+from envs.endings import after_an_end
 from envs.outcomes import Latent, OutcomeModel, Turn
 from envs.replay import Replay
 
@@ -172,10 +173,8 @@ class JourneyBatch:
         final = self._ends[events.kind]
         if not final.any():
             return events, terminated
-        end = np.full(len(self), np.inf)
-        np.minimum.at(end, events.row[final], events.occurred_at[final])
         terminated[events.row[final]] = True
-        return events.take(events.occurred_at <= end[events.row]), terminated
+        return events.take(~after_an_end(events, self._ends, len(self))), terminated
 
     def _advance(self, turn: Turn) -> Bools:
         """To the next decision, or to the window's end where there is none: those rows [B]."""

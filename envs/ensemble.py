@@ -16,6 +16,7 @@ from engine.records import HOLD, Bools, EventColumns, Floats, Floats32, Ints
 from engine.spec import Spec
 from envs.averages import MeanNumber, MeanValue
 from envs.draws import Draws
+from envs.endings import after_an_end, squeezed
 from envs.ensemble_file import read_model, write_model
 from envs.laws import (
     BINS,
@@ -63,6 +64,7 @@ class EnsembleOutcomeModel:
         self._mean_number = [MeanNumber.of(s.most) for s in self.streams]
         self._of_action = inputs.attributes @ outcome.links[:, self.layout.told :]
         seen = {s.kind for s in self.streams}
+        self._ends = np.array([k.ends_journey for k in spec.kinds], bool)
         self.impossible = tuple(k.name for i, k in enumerate(spec.kinds) if i not in seen)
 
     @property
@@ -93,10 +95,14 @@ class EnsembleOutcomeModel:
         drawn.
 
         Of each stream given what earlier ones drew, so its mean over draws is the reward's (Rao-Blackwell), with
-        far less variance: orders are rare and dear.
+        far less variance: orders are rare and dear. What falls away because the journey ended before it is taken off
+        as it was drawn, which keeps that mean exact.
         """
         worth = np.zeros(len(turn.now))
         events = self._outcomes(latent, turn, draws, worth)
+        lost = events.take(after_an_end(events, self._ends, len(worth)))
+        each = self.spec.reward.each[lost.kind] + self.spec.reward.per_value[lost.kind] * lost.value
+        worth -= np.bincount(lost.row, weights=each, minlength=len(worth))
         return events, worth - self.spec.reward.cost[turn.action]
 
     def evolve(self, latent: Latent, turn: Turn, replayed: Floats, draws: Draws) -> Floats:
@@ -110,9 +116,7 @@ class EnsembleOutcomeModel:
         start = 0
         for i, evolution in enumerate(self.evolutions):
             part = output[:, start : start + evolution.width]
-            context[:, evolution.column] = _next_value(
-                evolution, turn.context[:, evolution.column], part, u[:, 2 * i :]
-            )
+            context[:, evolution.column] = evolution.following(turn.context[:, evolution.column], part, u[:, 2 * i :])
             start += evolution.width
         return context
 
@@ -146,7 +150,7 @@ class EnsembleOutcomeModel:
         """The events; their mean worth is added to `worth` [B] where there is one."""
         inputs = self.inputs.of(turn)
         output = self.output(inputs, latent["member"].astype(np.int64), turn.action)
-        events = self._unfold(latent, turn, output, draws, worth)
+        events = squeezed(self.spec, self._unfold(latent, turn, output, draws, worth), self._ends, turn)
         self._remember(latent, turn, inputs, events)
         return events
 
@@ -285,15 +289,3 @@ def told_of(events: EventColumns, n: int, kinds: int) -> Floats32:
     values = np.bincount(cell, weights=events.value, minlength=n * kinds).reshape(n, kinds)
     parts = [np.log1p(counts), np.copysign(np.log1p(np.abs(values)), values)]
     return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
-
-
-def _next_value(evolution: Evolution, now: Floats, output: Floats, u: Floats) -> Floats:
-    """The next values [B] of one feature. `u`: at least two uniforms a row."""
-    choice = choice_of(u[:, 0], output[:, : evolution.choices])
-    listed = np.append(evolution.outcomes, [np.nan, np.nan])[choice]
-    if evolution.scale is None:
-        return listed
-    centre, spread = output[:, evolution.choices], spread_of(output[:, evolution.choices + 1])
-    moved = evolution.scale.value(evolution.scores(now) + centre + spread * log_odds(u[:, 1]))
-    stays, moves = choice == len(evolution.outcomes), choice == len(evolution.outcomes) + 1
-    return np.where(stays, now, np.where(moves, moved, listed))

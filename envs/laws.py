@@ -152,6 +152,17 @@ class Evolution:
         low, high = self.scale.bounds(np.nan_to_num(values))
         return np.where(np.isnan(values), 0.0, (low + high) / 2)
 
+    def following(self, now: Floats, output: Floats, u: Floats) -> Floats:
+        """The next values [B] after those of `now` [B], from a network's outputs [B, width]. u: two uniforms a row."""
+        choice = choice_of(u[:, 0], output[:, : self.choices])
+        listed = np.append(self.outcomes, [np.nan, np.nan])[choice]
+        if self.scale is None:
+            return listed
+        centre, spread = output[:, self.choices], spread_of(output[:, self.choices + 1])
+        moved = self.scale.value(self.scores(now) + centre + spread * log_odds(u[:, 1]))
+        stays, moves = choice == len(self.outcomes), choice == len(self.outcomes) + 1
+        return np.where(stays, now, np.where(moves, moved, listed))
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:

@@ -53,6 +53,14 @@ class Replay:
             hidden={name: values[rows] for name, values in self.hidden.items()},
         )
 
+    def some(self, most: int, seed: int) -> "Replay":
+        """At most so many journeys, drawn at random, in their order; more of one seed hold the fewer. The first ones
+        would be those with the lowest ids, often the oldest customers.
+        """
+        if len(self) <= most:
+            return self
+        return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:most]))
+
 
 def _history_of(history: EventColumns, rows: Ints, journeys: int) -> EventColumns:
     """The events of `rows`, renumbered; those of a journey that is taken twice appear twice."""

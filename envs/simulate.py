@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,6 +42,10 @@ class Question:
     context: Floats
     now: Floats
     zone: Ints
+
+    def take(self, rows: Ints) -> "Question":
+        """Some of the customers."""
+        return Question(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
 
 class Decide(Protocol):

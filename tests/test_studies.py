@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tests.benchmarks.quality.studies import ALL
 from tests.benchmarks.quality.study import Cell, Study, kept, missing, perform
 
 QUIET = Console(quiet=True)
@@ -51,3 +52,11 @@ def test_an_interrupted_study_keeps_what_is_done_and_goes_on(tmp_path: Path) -> 
 
 def cubed(cell: Cell) -> dict[str, int]:
     return {"square": cell["x"] ** 3}
+
+
+@pytest.mark.parametrize("study", ALL, ids=[study.name for study in ALL])
+def test_every_study_has_a_short_version_that_works(study: Study, tmp_path: Path) -> None:
+    lines = perform(study, study.short, tmp_path, 1, QUIET)
+    assert missing(study.short, lines) == []
+    assert study.table(lines).count("\n") >= 2
+    assert "nan" not in study.table(lines)

@@ -28,6 +28,8 @@ from training.support import effective_sample_size
 
 LATELY = 7
 """Decisions before the present one over which a customer may have got more of something."""
+TELLS = 3.0
+"""Standard errors that the expected worth must be from nothing for a group to be judged: rare orders tell little."""
 CONTENTS = 6
 """So many contents are looked at, those that the log used most; as many channels."""
 
@@ -46,13 +48,14 @@ class Aftermath:
 
 
 def aftermaths(spec: Spec, model: EnsembleOutcomeModel, test: Journeys, clone: Policy) -> list[Aftermath]:
-    """Of hold, the channels and the contents that the log used most. Those with fewer than ENOUGH decisions, or that
-    the log never took in excess, are left out.
+    """Of hold, the channels and the contents that the log used most. Those with fewer than ENOUGH decisions, that were
+    never taken in excess, or after which the log cannot tell the expected worth from nothing are left out.
     """
     turn = turns(spec, test)
     told = evidence_of(spec, test, turn, model.inputs, model.streams).told[:, : model.layout.told]
     expected = member_worths(model, turn, told).mean(axis=0)
     usual = float(np.abs(test.reward + spec.reward.cost[test.action]).mean())
+    spread = _spread(test, expected, spec.reward.cost[test.action])
     chances, found = clone.probabilities(test.observation, test.mask), list[Aftermath]()
     for name, members in _groups(spec, test).items():
         taken = members[test.action]
@@ -60,8 +63,10 @@ def aftermaths(spec: Spec, model: EnsembleOutcomeModel, test: Journeys, clone: P
             continue
         weights = {"after": taken.astype(np.float64), "lately": _lately(test, chances, members)}
         for where, weight in weights.items():
-            if weight.std() > 0:
-                found.append(Aftermath(where, _compared(f"{where} {name}", test, expected, weight), usual))
+            compared = _compared(f"{where} {name}", test, (expected, spread), weight)
+            worth = float(np.average(expected + spec.reward.cost[test.action], weights=weight))
+            if weight.std() > 0 and abs(worth) > TELLS * compared.error:
+                found.append(Aftermath(where, compared, usual))
     return found
 
 
@@ -109,8 +114,21 @@ def _lately(test: Journeys, chances: Floats32, members: Bools) -> Floats:
     return np.ones(len(test))
 
 
-def _compared(what: str, test: Journeys, expected: Floats, weight: Floats) -> Comparison:
-    real, made = (float(np.average(x, weights=weight)) for x in (test.reward, expected))
-    gap = test.reward - expected
-    pull = np.bincount(test.customer, weights=weight * (gap - np.average(gap, weights=weight))) / weight.sum()
-    return Comparison(what, real, made, float(np.sqrt((pull**2).sum())))
+def _spread(test: Journeys, expected: Floats, cost: Floats) -> Floats:
+    """Standard deviation of each reward [N], were its variance in proportion to its expected worth: that of events so
+    rare that they come one at a time (quasi-Poisson: Wedderburn 1974).
+    """
+    worth = np.maximum(np.abs(expected + cost), 1e-12)
+    return np.asarray(np.sqrt(worth * ((test.reward - expected) ** 2).sum() / worth.sum()), np.float64)
+
+
+def _compared(what: str, test: Journeys, expected: tuple[Floats, Floats], weight: Floats) -> Comparison:
+    """`expected`: the mean and the spread of each reward. The error is the larger of that seen, customers as clusters,
+    and that to be expected: few customers who happened to buy nothing show no spread.
+    """
+    mean, spread = expected
+    real, made = (float(np.average(x, weights=weight)) for x in (test.reward, mean))
+    gap = test.reward - mean
+    pull = np.bincount(test.customer, weights=weight * (gap - np.average(gap, weights=weight)))
+    seen, due = np.sqrt((pull**2).sum()), np.sqrt(((weight * spread) ** 2).sum())
+    return Comparison(what, real, made, float(max(seen, due) / weight.sum()))

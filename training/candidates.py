@@ -13,15 +13,20 @@ from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
 from training import network as networks
 from training import report
-from training.clone import FitSettings, Fitted
+from training.choice import Choice
+from training.clone import Fitted
+from training.constants import best_constant
 from training.export import export_bundle
-from training.greedy import train_greedy
+from training.fitted_q import FittedQSettings, train_fitted_q
+from training.greedy import GreedySettings, train_greedy
 from training.journeys import Journeys
 from training.members import OutcomeSettings
 from training.network import Shape, TwoTower
+from training.offline_dqn import DqnSettings, train_offline_dqn
 from training.pessimism import pessimism
-from training.ppo import Curve, PpoSettings, train_ppo
-from training.rollout import best_constant, returns
+from training.ppo import Curve, PpoSettings
+from training.rollout import returns
+from training.seeds import train_several
 from training.story import Story
 from training.tracking import BUNDLE, Run, Tracking
 
@@ -46,14 +51,32 @@ EXPLAINED = {
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the candidates are trained. All follow `seed`. pessimism: let the validation customers say how far PPO has to
-    distrust the environment (training/pessimism.py); False keeps what `ppo` says.
+    """How the candidates are trained. All follow `seed`. ppo, seeds: of each of so many trainings of PPO. pessimism:
+    let the validation customers say how far PPO has to distrust the environment (training/pessimism.py); False keeps
+    what `ppo` says. The others are learned from the log alone.
     """
 
     seed: int
-    greedy: FitSettings
     ppo: PpoSettings
     pessimism: bool = True
+    seeds: int = 2
+    fitted_q: FittedQSettings = field(default_factory=FittedQSettings)
+    dqn: DqnSettings = field(default_factory=DqnSettings)
+    greedy: GreedySettings = field(default_factory=GreedySettings)
+
+    @staticmethod
+    def of(seed: int, steps: int, pessimism: bool = True, seeds: int = 2) -> "Settings":
+        """All that is random follows `seed`; `steps` decisions are shared out among the trainings of PPO."""
+        greedy = GreedySettings()
+        return Settings(
+            seed=seed,
+            ppo=PpoSettings(seed=seed, steps=max(1, steps // seeds)),
+            pessimism=pessimism,
+            seeds=seeds,
+            fitted_q=FittedQSettings.of(seed),
+            dqn=DqnSettings(seed=seed),
+            greedy=replace(greedy, reward=replace(greedy.reward, seed=seed), policy=replace(greedy.policy, seed=seed)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,26 +114,67 @@ class Made:
 
 def candidates(ground: Ground, settings: Settings, story: Story) -> Iterator[Made]:
     """Each candidate as it is finished, so that what is done stays when the rest is interrupted."""
-    spec, data = ground.spec, (ground.train, ground.valid)
     about = "Imitates the log: where PPO starts, and the stand-in for missing propensities."
     yield Made(CLONE, ground.clone.network, about, loss=ground.clone)
+    yield _ppo(ground, settings, story)
+    yield from from_log(ground.spec, (ground.train, ground.valid), ground.clone.network, settings, story)
+    yield from _fixed(ground, settings, story)
+
+
+def _ppo(ground: Ground, settings: Settings, story: Story) -> Made:
     careful = _careful(ground, settings, story)
-    with story.stage("training PPO in the environment") as progress:
-        learned = train_ppo(spec, ground.model, data, ground.clone.network, careful, progress)
+    data, start = (ground.train, ground.valid), ground.clone.network
+    with story.stage(f"training PPO in the environment, {settings.seeds} seeds") as progress:
+        found = train_several(ground.spec, ground.model, data, start, (careful, settings.seeds), progress)
+    params = asdict(replace(careful, seed=found.seed))
+    for number, (gains, score) in enumerate(zip(found.gains, found.scores, strict=True)):
+        if len(gains):
+            params[f"seed {careful.seed + number}"] = f"{score:.2f} = {gains.mean():.3g} / spread between members"
     about = "MaskablePPO in the learned environment: plans over the whole journey, kept near the log."
-    yield Made("ppo", learned.network, about, asdict(careful), curve=learned.curve, seconds=story.last)
+    return Made("ppo", found.learned.network, about, params, curve=found.learned.curve, seconds=story.last)
+
+
+def from_log(
+    spec: Spec, data: tuple[Journeys, Journeys], clone: TwoTower, settings: Settings, story: Story
+) -> Iterator[Made]:
+    """The candidates that never see the environment, from training and validation customers."""
+    with story.stage("fitting Q with trees to the log") as progress:
+        q = train_fitted_q(spec, data, clone, settings.fitted_q, progress)
+    about = "Fitted Q-iteration with boosted trees on the log, no environment; distilled into the network."
+    kept = {"distillation_kl": f"{q.distilled.divergence:.4f}"}
+    params = {**settings.fitted_q.told(), **kept, **_chosen(q.choice)}
+    yield Made("fitted_q", q.distilled.network, about, params, q.distilled.fitted, None, story.last)
+    with story.stage("training DQN on the log") as progress:
+        dqn = train_offline_dqn(spec, data, clone, settings.dqn, progress)
+    about = "Stable-Baselines3's DQN with the log as its replay buffer, masked bootstrap, conservative term."
+    params = {**asdict(settings.dqn), **_chosen(dqn.choice)}
+    yield Made("offline_dqn", dqn.network, about, params, Fitted(dqn.network, dqn.loss, ()), None, story.last)
     with story.stage("training the one-step baseline") as progress:
-        greedy = train_greedy(spec, *data, settings.greedy, progress)
+        greedy = train_greedy(spec, data, clone, settings.greedy, progress)
     about = "Takes what earns most until the next decision: what planning over the journey must beat."
-    yield Made("greedy", greedy.network, about, asdict(settings.greedy), greedy, seconds=story.last)
+    yield Made("greedy", greedy.network, about, asdict(settings.greedy), greedy, None, story.last)
+
+
+def _chosen(choice: Choice) -> Mapping[str, object]:
+    """What the validation customers said, for the run's parameters."""
+    told = {f"tried {name}": "no support" if s is None else f"{s:.3g}" for name, s in choice.scores.items()}
+    return {"chosen": choice.name, "chosen by": "the log" if choice.told else "default: the log supports none"} | told
+
+
+def _fixed(ground: Ground, settings: Settings, story: Story) -> Iterator[Made]:
+    """Baselines that learn nothing, or one number."""
+    spec, size = ground.spec, ground.spec.encoder.size
     with story.stage("looking for the best constant action"):
-        row, _ = best_constant(spec, ground.model, ground.valid, settings.seed)
-    size = spec.encoder.size
-    if row != HOLD:
-        action = spec.catalogue.actions[row]
+        found = best_constant(spec, ground.model, ground.valid, ground.clone.network, settings.seed)
+    if found.row != HOLD:
+        action = spec.catalogue.actions[found.row]
         about = f"Always {action} where it may be sent, else hold."
-        network = networks.constant(row, ground.attributes, size)
-        yield Made("constant", network, about, {"action": action}, seconds=story.last)
+        network = networks.constant(found.row, ground.attributes, size)
+        compared = {
+            f"score of {spec.catalogue.actions[row]}": f"{score:.4g}"
+            for row, score in zip(found.rows, found.score, strict=True)
+        }
+        yield Made("constant", network, about, {"action": action, **compared}, seconds=story.last)
     yield Made("hold", networks.hold(ground.attributes, size), "Never contacts anybody.")
     uniform = networks.uniform(Shape(size, spec.attributes.size))
     yield Made("uniform", uniform, "Any eligible action, each with the same chance.")
@@ -163,7 +227,7 @@ def record(ground: Ground, made: Made, tracking: Tracking, parent: Run, experime
             "certificate": dict(ground.certificate),
         }
         bundle = export_bundle(made.network, ground.spec, card, Path(folder) / BUNDLE)
-        replay = ground.valid.replay().take(np.arange(min(JUDGED, len(ground.valid.customer_ids))))
+        replay = ground.valid.replay().some(JUDGED, seed=1)
         earned = returns(ground.spec, ground.model, replay, bundle.policy, seed=1)
         chances = bundle.policy.probabilities(ground.valid.observation, ground.valid.mask)
         share = np.asarray(chances.mean(axis=0), np.float64)
@@ -213,11 +277,11 @@ def _draw_training(ground: Ground, made: Made, child: Run) -> None:
         logged = ("logged, validation journeys", float(ground.valid.returns().mean()))
         child.plot("learning_curve", report.learning_curve(lines, logged, "decisions seen", currency))
     if made.loss:
-        epochs = range(1, len(made.loss.train_loss) + 1)
-        child.curve("training/loss", epochs, made.loss.train_loss)
-        child.curve("training/validation_loss", epochs, made.loss.valid_loss)
-        lines = [
-            report.Line("training customers", epochs, made.loss.train_loss),
-            report.Line("validation customers", epochs, made.loss.valid_loss),
-        ]
-        child.plot("loss", report.learning_curve(lines, None, "epoch", "loss"))
+        both = {"loss": made.loss.train_loss, "validation_loss": made.loss.valid_loss}
+        lines = []
+        for (metric, losses), name in zip(both.items(), ("training customers", "validation customers"), strict=True):
+            epochs = range(1, len(losses) + 1)
+            if losses:
+                child.curve(f"training/{metric}", epochs, losses)
+                lines.append(report.Line(name, epochs, losses))
+        child.plot("loss", report.learning_curve(lines, None, "pass", "loss"))

@@ -120,7 +120,7 @@ def certificate(
     done.step()
     followed = _followed(test, seed)
     real, replay = Episodes.logged(followed), followed.replay()
-    repeated = [done.after(Episodes.repeated(spec, model, followed, seed * RUNS + run)) for run in range(RUNS)]
+    repeated = [done.after(Episodes.repeated(spec, model, followed, clone, seed * RUNS + run)) for run in range(RUNS)]
     cloned = [done.after(Episodes.under(clone, spec, model, replay, seed * CLONED + run)) for run in range(CLONED)]
     comparisons = Comparisons.of(spec, real, repeated)
     after = aftermaths(spec, model, test, clone)

@@ -8,12 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from engine.records import DAY, Floats, Ints
+from engine.records import Floats, Ints
 from engine.spec import Spec
+from training.frame import seen_whole
 from training.journeys import Journeys
 from training.leaks import leaks
 from training.propensities import Reach, audit
 from training.tables import Finding, Log, codes, numbers, seconds
+from training.window_checks import check_gaps, check_horizon, check_lengths, check_ties
 
 ERROR: Literal["error"] = "error"
 WARNING: Literal["warning"] = "warning"
@@ -22,8 +24,6 @@ LITTLE = 100.0
 """An effective sample size under this is too little for an interval that says anything."""
 FEW = 10
 """Customers below which there is nothing to train, validate and test on."""
-LONG_GAP = 10.0
-"""Times the median number of days between decisions that is a gap worth telling, from a month on."""
 HEAVY_CUSTOMER = 0.03
 """Share of all worth that one customer may have before it is told, where there are customers enough."""
 HEAVY = 1e3
@@ -78,11 +78,11 @@ def _with_unit(spec: Spec, log: Log) -> pa.ChunkedArray:
 
 def _check_customers(subject: Subject) -> Iterator[Finding]:
     log = subject.log
-    decided, seen = set(subject.journeys.customer_ids), log.events["customer_id"]
+    decided, seen = log.decisions["customer_id"].unique().to_pylist(), log.events["customer_id"]
     if len(decided) < FEW:
         message = f"found {len(decided)} with a decision, expected {FEW} at the very least: training, validation and "
         yield Finding(WARNING, "customers", message + "test share customers, not rows")
-    strangers = codes(seen, subject.journeys.customer_ids) < 0
+    strangers = codes(seen, decided) < 0
     if len(strangers) and strangers.mean() > 0.5:
         share = f"{strangers.mean():.0%} of the events are of customers without a decision"
         message = f"{share}; do the two tables name customers alike?"
@@ -90,48 +90,33 @@ def _check_customers(subject: Subject) -> Iterator[Finding]:
     elif strangers.any():
         yield Finding(INFO, "customers", f"{strangers.sum():,} events of customers without a decision are not used")
     if log.customers is not None:
-        missing = len(decided - set(log.customers["customer_id"].to_pylist()))
+        missing = len(set(decided) - set(log.customers["customer_id"].to_pylist()))
         if missing:
             yield Finding(WARNING, "customers", f"{missing:,} customers who decide are not in the customers table")
 
 
 def _check_time(subject: Subject) -> Iterator[Finding]:
     log, journeys = subject.log, subject.journeys
-    cut = log.decisions.num_rows - len(journeys)
+    seen = seen_whole(subject.spec, log)
+    cut = len(seen) - len(journeys) - int((~seen).sum()) * bool(seen.any())
     if cut:
         yield Finding(
             "warning", "after the end", f"{cut:,} decisions follow the end of their customer's journey; left out"
         )
-    same = (journeys.customer[1:] == journeys.customer[:-1]) & (journeys.decided_at[1:] == journeys.decided_at[:-1])
-    if same.any():
-        message = f"{same.sum():,} decisions fall on the instant of the customer's one before, which nothing can follow"
-        yield Finding(WARNING, "ties", message)
+    yield from check_horizon(subject.spec, log, seen)
+    yield from check_ties(subject.spec, log, journeys)
     blind = journeys.until == journeys.decided_at
     blind[:-1] &= journeys.customer[1:] != journeys.customer[:-1]
     if blind.any():
         yield Finding(
             "info", "last window", f"{blind.sum():,} decisions are the log's last instant; nothing can follow them"
         )
-    yield from _check_gaps(journeys)
+    yield from check_gaps(journeys)
+    yield from check_lengths(journeys)
     place = pc.index_in(log.events["decision_id"], value_set=log.decisions["decision_id"].combine_chunks())
     rows = np.flatnonzero(place.is_valid())
     if len(rows):
         yield from _check_causes(log, rows, place.drop_null().to_numpy())
-
-
-def _check_gaps(journeys: Journeys) -> Iterator[Finding]:
-    """Windows so long that hardly anything in them can be due to the decision before."""
-    days = (journeys.until - journeys.decided_at)[:-1][journeys.customer[1:] == journeys.customer[:-1]] / DAY
-    if not len(days):
-        return
-    limit = max(LONG_GAP * float(np.median(days)), 30.0)
-    long = days > limit
-    if long.any():
-        message = (
-            f"{long.sum():,} decisions wait more than {limit:.0f} days for the customer's next one (at most "
-            f"{days.max():,.0f}); all that happened in between counts as theirs"
-        )
-        yield Finding(WARNING, "gaps", message)
 
 
 def _check_causes(log: Log, rows: Ints, decision: pa.Array) -> Iterator[Finding]:

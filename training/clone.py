@@ -50,12 +50,15 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class Tensors:
-    """Decisions as tensors: observation [N, d], mask [N, n], action [N], reward [N]."""
+    """Decisions as tensors: observation [N, d], mask [N, n], action [N], reward [N]; wanted [N, m], what else a loss
+    asks of each decision (m = 0: nothing).
+    """
 
     observation: Tensor
     mask: Tensor
     action: Tensor
     reward: Tensor
+    wanted: Tensor
 
     @staticmethod
     def of(journeys: Journeys) -> "Tensors":
@@ -64,13 +67,15 @@ class Tensors:
             torch.from_numpy(journeys.mask),
             torch.from_numpy(journeys.action),
             torch.from_numpy(journeys.reward.astype(np.float32)),
+            torch.zeros(len(journeys), 0),
         )
 
     def __len__(self) -> int:
         return len(self.action)
 
     def take(self, rows: Tensor) -> "Tensors":
-        return Tensors(self.observation[rows], self.mask[rows], self.action[rows], self.reward[rows])
+        parts = (self.observation, self.mask, self.action, self.reward, self.wanted)
+        return Tensors(*(part[rows] for part in parts))
 
 
 Loss = Callable[[TwoTower, Tensor, Tensors], Tensor]
@@ -91,7 +96,7 @@ def clone_behaviour(
     """
     attributes = spec.attributes.encode(spec.catalogue)
     network = new_network(spec, train, attributes, settings.seed)
-    fitted = fit(network, spec, _cross_entropy, (train, valid), settings, progress)
+    fitted = fit(network, spec, _cross_entropy, (Tensors.of(train), Tensors.of(valid)), settings, progress)
     _calibrate(fitted.network, Tensors.of(valid), attributes)
     return fitted
 
@@ -108,12 +113,12 @@ def fit(
     network: TwoTower,
     spec: Spec,
     loss: Loss,
-    data: tuple[Journeys, Journeys],
+    data: tuple[Tensors, Tensors],
     settings: FitSettings,
     progress: Progress | None = None,
 ) -> Fitted:
     """Adam on `loss` over the first of `data`; the weights with the least loss on the second are kept."""
-    train, valid = (Tensors.of(d) for d in data)
+    train, valid = data
     attributes = torch.from_numpy(spec.attributes.encode(spec.catalogue))
     generator = torch.Generator().manual_seed(settings.seed)
     optimiser = torch.optim.AdamW(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)

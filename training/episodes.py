@@ -48,14 +48,27 @@ class Episodes:
         )
 
     @staticmethod
-    def repeated(spec: Spec, model: OutcomeModel, journeys: Journeys, seed: int) -> "Episodes":
-        """The same customers again under the logged actions, whatever the guardrails say of made-up histories."""
+    def repeated(spec: Spec, model: OutcomeModel, journeys: Journeys, clone: Policy, seed: int) -> "Episodes":
+        """The same customers again under the logged actions, whatever the guardrails say of made-up histories.
+
+        Where a customer ended his journey in the log the actions end too, but here he may stay longer: from there on
+        `clone`, which imitates the logging policy, decides. So all that he gets is what the logging policy would have
+        given him, and the returns, rates and lengths of a right model agree with the log's in the mean, exactly where
+        that policy does not look at what happened. To hold from there on, or to leave those decisions out, would not:
+        who stays longer than in the log would be treated unlike the others, or be missing, while those who leave
+        earlier are there.
+        """
         replay = journeys.replay()
-        logged = np.zeros(replay.decided_at.shape, np.int64)
+        logged = np.full(replay.decided_at.shape, -1, np.int64)
         logged[journeys.customer, journeys.step] = journeys.action
+        imitated = by_policy(clone, len(replay), seed)
 
         def decide(question: Question) -> tuple[Ints, Floats]:
-            return logged[question.journey, question.index], np.full(len(question.journey), np.nan)
+            action = logged[question.journey, question.index]
+            beyond = np.flatnonzero(action < 0)
+            if len(beyond):
+                action[beyond] = imitated(question.take(beyond))[0]
+            return action, np.full(len(action), np.nan)
 
         return _made_up(spec, model, replay, decide, seed, enforce=False)
 

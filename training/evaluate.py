@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from engine.bundle import Bundle
@@ -83,14 +82,15 @@ def _evaluate(name: str, policy: Policy, judge: Judge, setting: Setting, seed: i
         holds=judged.holds,
         environment=_environment(policy, setting, seed) if setting.model else None,
         truth=setting.oracle.truth(name, policy) if setting.oracle else None,
+        segments=judged.segments,
+        tail=judged.tail,
     )
 
 
 def _environment(policy: Policy, setting: Setting, seed: int) -> Estimate:
     """The learned environment's own answer, along held-out journeys."""
     assert setting.model is not None
-    replay = setting.test.replay()
-    replay = replay.take(np.arange(min(FOLLOWED, len(replay))))
+    replay = setting.test.replay().some(FOLLOWED, seed)
     earned = returns(setting.spec, setting.model, replay, policy, seed)
     note = "a model's answer: no interval"
     return Estimate(float(earned.mean()), None, None, float(len(earned)), "environment", note=note)

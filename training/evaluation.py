@@ -8,6 +8,7 @@ from typing import Any
 from engine.errors import TrainingError
 from training.intervals import Estimate
 from training.judge import Harm
+from training.segments import Segment
 
 EVALUATION = "evaluation/evaluation.json"
 """Artifact of the parent run: all that was found, for the gate."""
@@ -46,6 +47,8 @@ class Evaluation:
     holds: float
     environment: Estimate | None = None
     truth: Truth | None = None
+    segments: tuple[Segment, ...] = ()
+    tail: Estimate | None = None
 
     @property
     def value(self) -> Estimate:
@@ -98,12 +101,15 @@ def _evaluation(found: dict[str, Any]) -> Evaluation:
     """From JSON."""
     values, gains = (tuple(Estimate(**e) for e in found.pop(name)) for name in ("values", "gains"))
     harms = {name: Harm(h["logged"], Estimate(**h["excess"])) for name, h in found.pop("harms").items()}
-    environment, truth = found.pop("environment"), found.pop("truth")
+    environment, truth, tail = found.pop("environment"), found.pop("truth"), found.pop("tail", None)
+    parts = tuple(Segment(**part | {"gain": Estimate(**part["gain"])}) for part in found.pop("segments", ()))
     return Evaluation(
         harms=harms,
         environment=Estimate(**environment) if environment else None,
         truth=Truth(**truth) if truth else None,
         values=values,
         gains=gains,
+        segments=parts,
+        tail=Estimate(**tail) if tail else None,
         **found,
     )

@@ -6,10 +6,11 @@ import pyarrow.compute as pc
 
 from engine.errors import LogError
 from engine.layout import EventKind
+from engine.records import DAY, Ints
 from engine.spec import Spec
 from training.columns import INSTANT, Sheet
 from training.sources import RawTable
-from training.tables import Finding
+from training.tables import Finding, action_rows, seconds, zones
 
 EVENT_COLUMNS = (
     *("customer_id", "occurred_at", "kind", "value", "decision_id", "event_id"),
@@ -17,10 +18,16 @@ EVENT_COLUMNS = (
 )
 AT_ONCE = 1
 """Microseconds after its decision at which a happening told in a column counts as having happened."""
+APART = 2 * AT_ONCE
+"""Microseconds between decisions of one customer at one instant, where columns tell what followed them."""
+TIED = 1e-3
+"""Seconds between two decisions up to which they count as taken at one instant."""
 
 
-def read_events(spec: Spec, raw: RawTable | None, decisions: pa.Table, notes: list[Finding]) -> pa.Table:
-    """Checked events; `decisions` is the checked table, `raw` the log's table of events if it has one.
+def read_events(
+    spec: Spec, raw: RawTable | None, decisions: pa.Table, customers: pa.Table | None, notes: list[Finding]
+) -> pa.Table:
+    """Checked events; `decisions` and `customers` are checked tables, `raw` the log's table of events if it has one.
 
     Raises LogError that names file, row, column; also for a kind that is told in both places.
     """
@@ -31,7 +38,7 @@ def read_events(spec: Spec, raw: RawTable | None, decisions: pa.Table, notes: li
         if raw is not None and pc.any(pc.equal(parts[0]["kind"], kind.name)).as_py():
             found = f"found rows of kind {kind.name!r} here and the column {kind.column!r} in decisions"
             raise LogError(f"{raw.where}: {found}, expected one of the two")
-        parts.append(_column(kind, decisions))
+        parts.append(_column(spec, kind, decisions, customers))
     return pa.concat_tables(parts)
 
 
@@ -44,12 +51,39 @@ def inline_columns(spec: Spec, sheet: Sheet) -> dict[str, pa.ChunkedArray]:
     return found
 
 
-def _column(kind: EventKind, decisions: pa.Table) -> pa.Table:
-    """One event for each decision whose column is neither empty, 0 nor false."""
+def untied(table: pa.Table) -> pa.Table:
+    """Decisions of one customer at one instant (a log of dates, say) APART from each other, in the order of the table:
+    what a column tells of one then happens before the next.
+    """
+    customer = table["customer_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    at = table["decided_at"].cast(pa.int64()).to_numpy()
+    order = np.lexsort((at, customer))  # stable: the table's order within a tie
+    tied = np.append(False, (customer[order][1:] == customer[order][:-1]) & (at[order][1:] == at[order][:-1]))
+    place = np.arange(len(at))
+    rank = np.empty(len(at), np.int64)
+    rank[order] = place - np.maximum.accumulate(np.where(tied, 0, place))
+    if not tied.any():
+        return table
+    moved = pa.array(at + APART * rank)
+    send_at = pc.if_else(pa.array(rank > 0), pc.max_element_wise(table["send_at"].cast(pa.int64()), moved), None)
+    send_at = pc.if_else(table["send_at"].is_valid(), pc.coalesce(send_at, table["send_at"].cast(pa.int64())), None)
+    for name, column in (("decided_at", moved), ("send_at", send_at)):
+        table = table.set_column(table.column_names.index(name), name, column.cast(INSTANT))
+    return table
+
+
+def _column(spec: Spec, kind: EventKind, decisions: pa.Table, customers: pa.Table | None) -> pa.Table:
+    """One event for each decision whose column is neither empty, 0 nor false. At once; an answer as soon as the contact
+    has gone out, if that is before the next decision.
+    """
     assert kind.column is not None
     value = pc.fill_null(decisions[kind.column].cast(pa.float64()), 0.0)
-    happened = decisions.filter(pc.not_equal(value, 0.0))
-    at = pc.add(happened["decided_at"].cast(pa.int64()), AT_ONCE).cast(INSTANT)
+    there = pc.not_equal(value, 0.0)
+    happened = decisions.filter(there)
+    micros = decisions["decided_at"].cast(pa.int64()).to_numpy()
+    if kind.response:
+        micros = _gone_out(spec, decisions, customers, micros)
+    at = pa.array(micros + AT_ONCE).filter(there.combine_chunks()).cast(INSTANT)
     nothing = pa.chunked_array([pa.nulls(len(happened), pa.string())])
     return pa.table(
         {
@@ -63,6 +97,26 @@ def _column(kind: EventKind, decisions: pa.Table) -> pa.Table:
             "content": happened["content"],
         }
     )
+
+
+def _gone_out(spec: Spec, decisions: pa.Table, customers: pa.Table | None, micros: Ints) -> Ints:
+    """When each decision's contact goes out, in microseconds [N]; when it was decided where that is not in its window
+    (for a customer's last decision: longer than the median gap) or nothing goes out.
+    """
+    action, zone = action_rows(spec.catalogue, decisions), zones(decisions, customers)
+    planned = spec.catalogue.send_at_of(action, micros / 1e6, zone)
+    logged = seconds(decisions["send_at"])
+    send_at = np.where(np.isnan(logged), planned, logged)
+    customer = decisions["customer_id"].combine_chunks().dictionary_encode().indices.to_numpy()
+    order = np.lexsort((micros, customer))
+    gap = np.append(np.diff(micros[order]), 0)
+    last = np.append(customer[order][1:] != customer[order][:-1], True)
+    gaps = gap[~last & (gap > 1e6 * TIED)]
+    gap[last] = np.median(gaps) if len(gaps) else spec.journey.horizon_days * DAY * 1e6
+    until = np.empty(len(micros), np.int64)
+    until[order] = micros[order] + gap
+    sent = np.nan_to_num(np.round(send_at * 1e6), nan=-1.0).astype(np.int64)
+    return np.where((sent > micros) & (sent + AT_ONCE <= until), sent, micros)
 
 
 def _rows(spec: Spec, raw: RawTable, decisions: pa.Table, notes: list[Finding]) -> pa.Table:

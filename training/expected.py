@@ -25,13 +25,16 @@ class ExpectedOutcomes:
     """The learned outcome model, and beside each batch of events their mean reward: `worth`, Floats [B].
 
     pessimism: how many standard deviations of the ensemble are taken from it (MOPO, Yu et al. 2020); 0 = none.
+    member: who speaks for all customers; None = one drawn for each.
     """
 
-    def __init__(self, model: EnsembleOutcomeModel, pessimism: float = 0.0) -> None:
-        self._model, self._pessimism = model, pessimism
+    def __init__(self, model: EnsembleOutcomeModel, pessimism: float = 0.0, member: int | None = None) -> None:
+        self._model, self._pessimism, self._member = model, pessimism, member
         self.worth: Floats = np.zeros(0)
 
     def begin(self, replay: Replay, journey: Ints, draws: Draws) -> Latent:
+        if self._member is not None:
+            return self._model.begin_as(np.full(len(journey), self._member, np.int64))
         return self._model.begin(replay, journey, draws)
 
     def outcomes(self, latent: Latent, turn: Turn, draws: Draws) -> EventColumns:

@@ -7,9 +7,12 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from engine.records import DAY, Bools, EventColumns, Floats, Ints
 from engine.spec import Spec
+from envs.endings import after_an_end
+from training.events import TIED
 from training.tables import Log, action_rows, codes, context_matrix, eligible_mask, numbers, seconds, zones
 
 
@@ -18,9 +21,9 @@ class Frame:
     """N decisions of J customers; columns as in `training.journeys.Journeys`.
 
     send_at: Floats [N], decided_at for hold. eligible: Bools [N, n] of what the log itself calls eligible,
-    and is_given: Bools [N] where it says so. outcomes: events inside a window, sorted, `row` = decision;
-    known_at: the decision that is the first to know each of them, N where none is. history: events up to the
-    first decision, `row` = customer.
+    and is_given: Bools [N] where it says so. outcomes: events inside a window up to the end of the journey, sorted,
+    `row` = decision; known_at: the decision that is the first to know each of them, N where none is. history: events
+    up to the first decision, `row` = customer.
     """
 
     customer_ids: tuple[str, ...]
@@ -43,17 +46,21 @@ class Frame:
 
     @staticmethod
     def of(spec: Spec, log: Log) -> "Frame":
-        customer_ids: tuple[str, ...] = tuple(log.decisions["customer_id"].unique().sort().to_pylist())
-        order = np.lexsort((seconds(log.decisions["decided_at"]), codes(log.decisions["customer_id"], customer_ids)))
-        decisions = log.decisions.take(pa.array(order))
+        followed, seen = log.decisions, seen_whole(spec, log)
+        if seen.any() and not seen.all():
+            followed = followed.filter(pa.array(seen))
+        customer_ids: tuple[str, ...] = tuple(followed["customer_id"].unique().sort().to_pylist())
+        order = np.lexsort((seconds(followed["decided_at"]), codes(followed["customer_id"], customer_ids)))
+        decisions = followed.take(pa.array(order))
         customer, decided_at = codes(decisions["customer_id"], customer_ids), seconds(decisions["decided_at"])
         until = _until(customer, decided_at, spec.journey.horizon_days, log.end)
         events = event_columns(spec, log, customer_ids)
         owner = _owners(customer, decided_at, events)
         inside = (owner >= 0) & (events.occurred_at <= until[np.maximum(owner, 0)])
         outcomes = with_row(events.take(inside), owner[inside])
-        zone, action = zones(decisions, log.customers), action_rows(spec.catalogue, decisions)
         ends = np.array([k.ends_journey for k in spec.kinds], bool)
+        outcomes = outcomes.take(~after_an_end(outcomes, ends, len(customer)))
+        zone, action = zones(decisions, log.customers), action_rows(spec.catalogue, decisions)
         whole = Frame(
             customer_ids=customer_ids,
             customer=customer,
@@ -89,7 +96,38 @@ class Frame:
         return Frame(**columns)
 
 
+UNSEEN = 0.05
+"""Share of a window that may lie beyond the log's last instant: nobody is so regular that it falls on its end."""
 _NOT_PER_DECISION = {"customer_ids", "outcomes", "known_at", "history"}
+
+
+def seen_whole(spec: Spec, log: Log) -> Bools:
+    """Which of the log's decisions have a window that it saw to its end (all but UNSEEN of it).
+
+    Only asked where every customer has one decision, so that windows last for `horizon_days` and may outlast the log:
+    all True elsewhere (there the last window ends with the log), and where nothing but columns of the decisions tells
+    what followed, which is complete. A window counts as seen as well when it was seen for as long as outcomes took at
+    most after those that were seen whole. All True also where everybody was decided about at once (one campaign):
+    then all are seen equally long. Where it is true of some decisions, the others are left out: what followed them
+    late is not in the log, so an action that was taken late would seem worse than it is. Where it is true of none (a
+    horizon beyond the data) all are kept.
+    """
+    decisions = log.decisions
+    every = np.ones(decisions.num_rows, bool)
+    if pc.count_distinct(decisions["customer_id"]).as_py() < decisions.num_rows:
+        return every
+    told = [k.name for k in spec.kinds if k.column is not None and k.column in decisions.column_names]
+    rows = log.events.filter(pc.invert(pc.is_in(log.events["kind"], pa.array(told, pa.string()))))
+    who = codes(rows["customer_id"], decisions["customer_id"].to_pylist())
+    decided_at = seconds(decisions["decided_at"])
+    delay = seconds(rows["occurred_at"])[who >= 0] - decided_at[who[who >= 0]]
+    late, horizon = delay > 0, spec.journey.horizon_days * DAY
+    if not late.any() or np.ptp(decided_at) <= UNSEEN * horizon:
+        return every
+    seen = np.asarray(log.end - decided_at >= (1.0 - UNSEEN) * horizon, bool)
+    known = delay[late & seen[who[who >= 0]] & (delay <= horizon)]
+    longest = float(known.max()) if len(known) else horizon
+    return np.asarray(seen | (log.end - decided_at >= longest - UNSEEN * horizon), bool) if seen.any() else seen
 
 
 def event_columns(spec: Spec, log: Log, customer_ids: Sequence[str]) -> EventColumns:
@@ -133,7 +171,7 @@ def _until(customer: Ints, decided_at: Floats, horizon_days: float, end: float) 
     until = np.append(decided_at[1:], np.nan)
     last = np.append(customer[1:] != customer[:-1], True)
     gaps = (until - decided_at)[~last]
-    gaps = gaps[gaps > 0]
+    gaps = gaps[gaps > TIED]
     if len(gaps):
         until[last] = np.maximum(np.minimum(decided_at[last] + np.median(gaps), end), decided_at[last])
     else:

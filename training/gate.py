@@ -4,6 +4,7 @@ When no candidate passes, the champion is the behaviour clone: it imitates the l
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from training import report as drawing
 from training.candidates import CLONE
 from training.evaluation import EVALUATION, Evaluation, Report
 from training.judge import Harm
+from training.segments import Segment
 from training.tracking import Candidate, Tracking
 
 MOST_CONTACTS = 2.0
@@ -79,6 +81,7 @@ def judge(evaluation: Evaluation, certified: bool, unit: str) -> Verdict:
     gain = f"lower bound {drawing.figure(bound, sign=True)} {unit} over the log, has to be above 0"
     checks.append(Check("gain", gain, bound > 0.0))
     checks += [_harm(name, harm) for name, harm in evaluation.harms.items()]
+    checks += _segments(evaluation.segments)
     return Verdict(evaluation.candidate, tuple(checks), bound)
 
 
@@ -190,6 +193,21 @@ def _harm(name: str, harm: Harm) -> Check:
         return Check(name, found, rate <= limit or low <= 0.0)
     found = f"{rate:.3g} per customer and week, the log {harm.logged:.3g}; excess at least {low:+.2g}"
     return Check(name, found, low <= 0.0)
+
+
+def _segments(parts: Sequence[Segment]) -> list[Check]:
+    """No segment may lose for certain; nothing to say where none has support."""
+    judged = [part for part in parts if part.chance is not None]
+    if not judged:
+        return []
+    worst = min(judged, key=lambda part: part.chance or 0.0)
+    harmed = [f"{part.name} {_told(part)}" for part in judged if part.harmed]
+    found = ", ".join(harmed) or f"none of {len(judged)} is harmed for certain; the most doubtful: {worst.name} "
+    return [Check("segments", found if harmed else found + _told(worst), not harmed)]
+
+
+def _told(part: Segment) -> str:
+    return f"{drawing.figure(part.gain.value or 0.0, sign=True)} (chance {part.chance:.2g}, Holm)"
 
 
 def _candidate(tracking: Tracking, parent: str, name: str, report: Report) -> Candidate:

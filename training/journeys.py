@@ -12,12 +12,13 @@ from itertools import pairwise
 
 import numpy as np
 
-from engine.errors import LogError
+from engine.errors import LogError, TrainingError
 from engine.journey import JourneyState
 from engine.records import DAY, Bools, EventColumns, Floats, Floats32, Ints
 from engine.spec import Spec
 from envs.replay import Replay
 from training.frame import Frame, with_row
+from training.onward import Steps, further, planned_lengths
 from training.tables import Log, codes, numbers
 
 
@@ -28,11 +29,12 @@ class Journeys:
     customer: Ints [N], index into customer_ids [J]. step: Ints [N], 0 for a customer's first decision.
     decided_at, until: Floats [N], epoch seconds; outcomes fall in (decided_at, until]. A customer's last
     window lasts the median gap between decisions, at most to the end of the log; `horizon_days` where every
-    customer has one decision. observation: float32 [N, d]. mask: Bools [N, n]. action: Ints [N]. propensity:
+    customer has one decision (those of which the log has not seen so much are left out, see `frame.seen_whole`).
+    observation: float32 [N, d]. mask: Bools [N, n]. action: Ints [N]. propensity:
     Floats [N], NaN unknown. context: Floats [N, c]. zone: Ints [N]. moment: Ints [N], -1 none. counts,
     values: Floats [N, K], number and summed value of each kind in the window. events: their columns, `row` =
     decision. reward: Floats [N], not discounted within the window. ended: Bools [N], an event that ends the
-    journey happened; later decisions of that customer are left out. forbidden: Bools [N], the logged action
+    journey happened; later events and decisions of that customer are left out. forbidden: Bools [N], the logged action
     is one that mask alone would not allow (the mask allows it nevertheless). initial: states [J] at the first
     decision. history: events before it, `row` = customer.
     """
@@ -134,19 +136,32 @@ class Journeys:
         total = np.bincount(self.customer, weights=self.reward * weight, minlength=len(self.customer_ids))
         return total.astype(np.float64)
 
-    def replay(self) -> Replay:
-        """What episodes follow: the journeys without what our actions change."""
+    def replay(self, seed: int = 0) -> Replay:
+        """What episodes follow: the journeys without what our actions change.
+
+        Journeys that their customers ended go on for as long as others do (see `training.onward`), so that ends come
+        from the environment alone: its customers may stay longer than the log's did, or leave earlier. Decisions
+        beyond the log's have no logged action. seed: of the draws for them. Raises TrainingError where the longest
+        journey is so long that the table of all would not fit into memory.
+        """
+        if len(self) and (int(self.step.max()) + 1) * len(self.customer_ids) > MOST_CELLS:
+            raise TrainingError(too_long(self))
         length = np.bincount(self.customer, minlength=len(self.customer_ids))
-        shape = (len(self.customer_ids), int(length.max(initial=0)))
+        rng = np.random.default_rng(seed)
+        planned = planned_lengths(length, self.ended[np.cumsum(length) - 1], rng)
+        seen = Steps(self.customer, self.step, self.decided_at, self.until, self.context, self.moment)
+        steps = (seen, further(seen, length, planned, rng))
+        shape = (len(self.customer_ids), int(planned.max(initial=0)))
         decided_at, until = np.full(shape, np.nan), np.full(shape, np.nan)
         context, moment = np.full((*shape, self.context.shape[1]), np.nan), np.full(shape, -1, np.int64)
-        cell = (self.customer, self.step)
-        decided_at[cell], until[cell] = self.decided_at, self.until
-        context[cell], moment[cell] = self.context, self.moment
+        for part in steps:
+            cell = (part.customer, part.step)
+            decided_at[cell], until[cell] = part.decided_at, part.until
+            context[cell], moment[cell] = part.context, part.moment
         return Replay(
             customer_id=list(self.customer_ids),
             zone=self.zone[self.step == 0],
-            length=length,
+            length=np.bincount(np.concatenate([part.customer for part in steps]), minlength=len(self.customer_ids)),
             decided_at=decided_at,
             until=until,
             context=context,
@@ -156,6 +171,20 @@ class Journeys:
         )
 
 
+def too_long(journeys: Journeys) -> str:
+    """Whose journey makes the table of all so large, and what to do."""
+    longest = int(np.argmax(journeys.step))
+    who, decisions = journeys.customer_ids[journeys.customer[longest]], int(journeys.step[longest]) + 1
+    customers = len(journeys.customer_ids)
+    return (
+        f"customer {who!r} has {decisions:,} decisions, {len(journeys) / customers:.1f} is the mean of {customers:,} "
+        f"customers; found a table of {customers:,} x {decisions:,} places for the journeys, expected at most "
+        f"{MOST_CELLS:,}: is it a test account? Leave it out, or give its journey new customer ids part by part"
+    )
+
+
+MOST_CELLS = 100_000_000
+"""Places (customers × decisions of the longest journey) of tables that hold whole journeys: 0.8 GB a column."""
 _BLOCK = 8192
 """Decisions seen at a time: what is computed on the way stays small, however large the log."""
 _PER_CUSTOMER = {"customer_ids", "customer", "events", "initial", "history", "discount_per_day"}

@@ -12,16 +12,21 @@ import numpy as np
 
 from engine.errors import TrainingError
 from engine.policy import Policy
-from engine.records import DAY, HOLD, Floats, Floats32, Ints
+from engine.records import DAY, HOLD, Floats, Floats32
 from engine.spec import Spec
 from training import ope, sequential
-from training.fitted import Basis, Fitted, FittedEvaluator, Panel
+from training.distribution import worst
+from training.fitted import Basis, Fitted, FittedEvaluator
 from training.intervals import Estimate, Ratios, interval, mean_of, refused
 from training.journeys import Journeys
+from training.panels import context_columns, panel_of, splits_of
+from training.reward_model import TreeModel
+from training.segments import Segment, segments
+from training.shrinkage import Chosen, tuned_doubly_robust
 from training.support import LEAST_ESS, Support, effective_sample_size, support_of, unsupported_mass
 
-ONE_STEP = ("SNDR", "DR", "SNIPS", "IPS", "DM")
-SEQUENTIAL = ("marginal DR", "weighted DR", "DR", "weighted PDIS", "PDIS", "FQE")
+ONE_STEP = ("SNDR", "DRos", "DR", "SNIPS", "IPS", "DM")
+SEQUENTIAL = ("marginal DR", "marginal IS", "weighted DR", "DR", "weighted PDIS", "PDIS", "FQE")
 
 MODELS = ("DM", "FQE")
 """Estimators that are a model's answer: shown as a number, never with an interval."""
@@ -31,6 +36,9 @@ LEAST_CUSTOMERS = 20
 
 MOST_EXTRAPOLATED = 0.15
 """The largest share of marginal weights that may be negative before marginal DR refuses."""
+
+TAIL = 0.1
+"""The share of journeys, the worst ones, whose mean is told beside that of all."""
 
 FOLDS = 5
 ROWS = 8_192
@@ -58,7 +66,8 @@ class Judged:
     values: the policy's own value by each method, the recommended one first. gains: the same minus the
     logging policy on the same customers. bound: lower bound of the recommended gain at the judge's one-sided
     error; None without support. harms: "contacts", "withdrawals", "endings", where the spec knows them.
-    holds: share of decisions on which it holds.
+    holds: share of decisions on which it holds. segments: gains by context, by the recommended method; none without
+    support. tail: what the worst TAIL of journeys is worth on average, by whole-journey weights.
     """
 
     support: Support
@@ -67,6 +76,8 @@ class Judged:
     bound: float | None
     harms: Mapping[str, Harm]
     holds: float
+    segments: tuple[Segment, ...]
+    tail: Estimate
 
     @property
     def value(self) -> Estimate:
@@ -82,7 +93,7 @@ class _Answer:
     """An estimator's ratios, the effective sample size they rest on, and why they must not be read (or "")."""
 
     method: str
-    ratios: Ratios
+    ratios: Ratios | Chosen
     ess: float
     why_not: str = ""
 
@@ -103,14 +114,14 @@ class Judge:
         if self.customers < LEAST_CUSTOMERS:
             raise TrainingError(f"found {self.customers} customers to judge by, expected at least {LEAST_CUSTOMERS}")
         self._propensity, self.estimated = _propensities(test, behaviour)
-        self._panel = _panel(spec, test)
+        self._panel = panel_of(spec, test)
         self._reward, self._discount = self._pad(test.reward), self._pad(self._panel.discount)
         self._logged = mean_of((self._discount * self._reward).sum(axis=1))
         fold = np.random.default_rng(seed).permutation(self.customers) % FOLDS
-        basis = Basis.of(test.observation, self._panel.attributes, test.action, _context_columns(spec))
-        self._fitted = FittedEvaluator(self._panel, basis, fold)
+        basis = Basis.of(test.observation, self._panel.attributes, test.action, context_columns(spec))
+        self._fitted, self._trees = FittedEvaluator(self._panel, basis, fold), TreeModel.of(self._panel, fold)
         self._harms = _harms(spec, test)
-        self._weeks = _weeks(test)
+        self._weeks, self._splits = _weeks(test), splits_of(spec, test)
 
     @property
     def one_step(self) -> bool:
@@ -124,18 +135,26 @@ class Judge:
 
     def judge(self, policy: Policy) -> Judged:
         """Everything the log says about a policy, from its probabilities at the logged decisions."""
-        chances = _probabilities(policy, self._test)
+        return self.of(_probabilities(policy, self._test))
+
+    def of(self, chances: Floats32) -> Judged:
+        """As `judge`, of the policy with these probabilities [N, n] at the logged decisions."""
         ratio = chances[np.arange(len(self._test)), self._test.action].astype(np.float64) / self._propensity
         rho = sequential.cumulative_weights(self._pad(ratio, np.nan))
         support = support_of(self._pad(ratio, np.nan), rho, unsupported_mass(chances, self._test.action))
         fitted = self._fitted.fit(chances, ratio)
+        if self._trees:
+            fitted = self._trees.better(fitted, chances)
         weight = ratio if self.one_step else fitted.w
         answers = self._one_step(ratio, fitted) if self.one_step else self._journeys(rho, fitted)
         gains = tuple(self._estimate(a, support, a.ratios.minus(self._logged)) for a in answers)
         first = answers[0]
-        bound = None
+        bound: float | None = None
+        parts: tuple[Segment, ...] = ()
         if gains[0].supported:
-            bound = interval(first.ratios.minus(self._logged), self._rng(), 1 - 2 * self._error)[0]
+            gain = first.ratios.minus(self._logged)
+            bound = self._interval(gain, 1 - 2 * self._error)[0]
+            parts = self._segments(gain, weight)
         return Judged(
             support=support,
             values=tuple(self._estimate(a, support, a.ratios) for a in answers),
@@ -143,14 +162,17 @@ class Judge:
             bound=bound,
             harms={name: self._harm(happened, weight, first, support) for name, happened in self._harms.items()},
             holds=float(chances[:, HOLD].mean()),
+            segments=parts,
+            tail=self._tail(rho, support),
         )
 
     def _one_step(self, w: Floats, fitted: Fitted) -> list[_Answer]:
         r, q, v = self._test.reward, fitted.q, fitted.v
         ess = float(effective_sample_size(w))
         why = _too_few(ess)
-        found = (
+        found: tuple[Ratios | Chosen, ...] = (
             ope.self_normalised_doubly_robust(r, w, q, v),
+            tuned_doubly_robust(r, w, q, v),
             ope.doubly_robust(r, w, q, v),
             ope.snips(r, w),
             ope.ips(r, w),
@@ -168,20 +190,18 @@ class Judge:
         whole = float(effective_sample_size(rho).min())
         found = (
             sequential.marginal_doubly_robust(r, d, w, q, v),
+            sequential.marginal_importance_sampling(r, d, w),
             sequential.weighted_doubly_robust(r, d, rho, q, v),
             sequential.doubly_robust(r, d, rho, q, v),
             sequential.weighted_pdis(r, d, rho),
             sequential.pdis(r, d, rho),
             sequential.direct_method(v),
         )
-        balanced = _Answer(SEQUENTIAL[0], found[0], marginal, _too_few(marginal) or _too_far(fitted.extrapolated))
-        return [
-            balanced,
-            *(_Answer(n, x, whole, _too_few(whole)) for n, x in zip(SEQUENTIAL[1:-1], found[1:-1], strict=True)),
-            _Answer(SEQUENTIAL[-1], found[-1], marginal),
-        ]
+        enough = (_too_few(marginal) or _too_far(fitted.extrapolated), _too_few(whole))
+        rests = [(marginal, enough[0])] * 2 + [(whole, enough[1])] * 4 + [(marginal, "")]
+        return [_Answer(n, x, *rest) for n, x, rest in zip(SEQUENTIAL, found, rests, strict=True)]
 
-    def _estimate(self, answer: _Answer, support: Support, ratios: Ratios) -> Estimate:
+    def _estimate(self, answer: _Answer, support: Support, ratios: Ratios | Chosen) -> Estimate:
         """One answer as an estimate of these ratios, or as a refusal."""
         why = support.objection() or answer.why_not
         if why:
@@ -190,8 +210,26 @@ class Judge:
         if answer.method in MODELS:
             note = "; ".join(n for n in ("a model's answer: no interval", known) if n)
             return Estimate(ratios.value(), None, None, answer.ess, answer.method, note=note)
-        low, high = interval(ratios, self._rng())
-        return Estimate(ratios.value(), low, high, answer.ess, answer.method, note=known)
+        low, high = self._interval(ratios)
+        chosen = f"λ {ratios.parameter:.3g} by SLOPE" if isinstance(ratios, Chosen) else ""
+        note = "; ".join(n for n in (chosen, known) if n)
+        return Estimate(ratios.value(), low, high, answer.ess, answer.method, note=note)
+
+    def _interval(self, ratios: Ratios | Chosen, level: float = 0.95) -> tuple[float, float]:
+        if isinstance(ratios, Chosen):
+            return ratios.interval(self._rng(), level)
+        return interval(ratios, self._rng(), level)
+
+    def _segments(self, gain: Ratios | Chosen, weight: Floats) -> tuple[Segment, ...]:
+        """A customer weighs what his decisions weigh on average."""
+        decisions = np.bincount(self._test.customer)
+        each = np.bincount(self._test.customer, weights=weight) / decisions
+        return segments(gain.anchor if isinstance(gain, Chosen) else gain, each, self._splits)
+
+    def _tail(self, rho: Floats, support: Support) -> Estimate:
+        found = worst((self._discount * self._reward).sum(axis=1), rho[:, -1], TAIL, self._rng())
+        why = support.objection()
+        return refused(found.method, found.ess, why) if why else found
 
     def _harm(self, happened: Floats, weight: Floats, first: _Answer, support: Support) -> Harm:
         """State-marginalised weights applied to what happened, per customer and week."""
@@ -236,37 +274,6 @@ def _propensities(test: Journeys, behaviour: Policy | None) -> tuple[Floats, boo
 def _probabilities(policy: Policy, test: Journeys) -> Floats32:
     blocks = [slice(i, i + ROWS) for i in range(0, len(test), ROWS)]
     return np.concatenate([policy.probabilities(test.observation[b], test.mask[b]) for b in blocks])
-
-
-def _context_columns(spec: Spec) -> Ints:
-    """Which columns of the observation the context makes."""
-    return np.flatnonzero([name.startswith("context:") for name in spec.encoder.names])
-
-
-def _panel(spec: Spec, test: Journeys) -> Panel:
-    first = test.decided_at[test.step == 0]
-    gamma = test.discount_per_day
-    elapsed = (test.decided_at - first[test.customer]) / DAY
-    ahead = (_planned_end(test, first)[test.customer] - test.decided_at) / DAY
-    worth = ahead if gamma == 1 else (1 - gamma**ahead) / (1 - gamma)
-    return Panel(
-        customer=test.customer,
-        step=test.step,
-        action=test.action,
-        reward=test.reward,
-        discount=gamma**elapsed,
-        left=worth / max(float(worth.max()), 1e-9),
-        observation=test.observation,
-        attributes=spec.attributes.encode(spec.catalogue),
-    )
-
-
-def _planned_end(test: Journeys, first: Floats) -> Floats:
-    """When each journey would have ended [J]. One that was ended by its customer is given the usual length."""
-    last = np.append(test.customer[1:] != test.customer[:-1], True)
-    end, cut = test.until[last], test.ended[last]
-    usual = float(np.median((end - first)[~cut])) if (~cut).any() else float((end - first).max())
-    return np.asarray(np.where(cut, np.maximum(end, first + usual), end), np.float64)
 
 
 def _harms(spec: Spec, test: Journeys) -> dict[str, Floats]:

@@ -8,11 +8,11 @@ one column that alone sorts outcomes nearly without mistakes is hardly ever know
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from engine.records import Bools, Floats, Ints
 from engine.spec import Spec
 from training.journeys import Journeys
+from training.two_sample import placements
 
 SUSPICIOUS = 0.8
 """An AUC from which a feature is named. Real ones seldom reach it alone; the length of a sales call does."""
@@ -43,8 +43,8 @@ def leaks(spec: Spec, journeys: Journeys) -> list[Suspect]:
     """The features whose AUC is surely above SUSPICIOUS, worst first.
 
     The outcome is that anything worth something followed; where that is so more often than not, that it was worth
-    more than in the median window. Fails to see a leak that is spread over several features, or one that only a
-    rare outcome has.
+    more than in the median window. Fails to see a leak that is spread over several features, or one that only one
+    kind of outcome has where others are worth something too.
     """
     worth = journeys.counts @ spec.reward.each + journeys.values @ spec.reward.per_value
     happened = worth != 0 if (worth != 0).mean() <= 0.5 else worth > np.median(worth)
@@ -59,12 +59,14 @@ def leaks(spec: Spec, journeys: Journeys) -> list[Suspect]:
 def tell_tale(values: Floats, happened: Bools, customer: Ints) -> tuple[float, float]:
     """AUC, and its standard error, of ranking decisions by how often it happened at their value's level.
 
-    values: Floats [N], NaN = missing. The shares come from the other half of the customers. The error is that of
-    Hanley & McNeil (1982) for a hard case, sqrt(A (1 − A) / m) with m the smaller class, where A is drawn in by half an
-    outcome so that a few perfect ones prove nothing. 0.5 and infinity where a half has only one class.
+    values: Floats [N], NaN = missing. The shares come from the other half of the customers. The error is the larger of
+    two: that of DeLong et al. (1988) with customers as clusters (Obuchowski 1997); and, as that of a few perfect cases
+    is nothing, that of Hanley & McNeil (1982) for a hard case, sqrt(A (1 − A) / m) with A drawn in by half an outcome.
+    m is the smaller class, in which a customer counts once at each level: what never changes is told once, however
+    often he decides. 0.5 and infinity where a half has only one class.
     """
     level, half = _levels(values), customer % 2
-    areas = []
+    areas, pull = [], np.zeros(int(customer.max(initial=0)) + 1)
     for side in (0, 1):
         here, there = half == side, half != side
         if len(np.unique(happened[here])) < 2 or not there.any():
@@ -72,16 +74,28 @@ def tell_tale(values: Floats, happened: Bools, customer: Ints) -> tuple[float, f
         count = np.bincount(level[there], minlength=level.max() + 1)
         hits = np.bincount(level[there], weights=happened[there], minlength=level.max() + 1)
         share = (hits + happened[there].mean()) / (count + 1.0)
-        areas.append(float(roc_auc_score(happened[here], share[level[here]])))
+        area, placed = placements(share[level[here]], happened[here])
+        areas.append(area)
+        of_class = np.where(happened[here], happened[here].sum(), (~happened[here]).sum())
+        np.add.at(pull, customer[here], (placed - area) / of_class / 2)
     auc = float(np.mean(areas))
-    fewer = min(int(happened.sum()), int((~happened).sum()))
+    fewer = min(_told(level, customer, happened), _told(level, customer, ~happened))
     cautious = (auc * fewer + 0.5) / (fewer + 1.0)
-    return auc, float(np.sqrt(cautious * (1 - cautious) / fewer))
+    return auc, max(float(np.sqrt(cautious * (1 - cautious) / fewer)), float(np.sqrt((pull**2).sum())))
+
+
+def _told(level: Ints, customer: Ints, mine: Bools) -> int:
+    """Different pairs of customer and level in a class."""
+    return len(np.unique(customer[mine] * (level.max() + 1) + level[mine]))
 
 
 def _levels(values: Floats) -> Ints:
-    """Ints [N]: each distinct value where they are few, else quantile bins; missing is a level of its own."""
+    """Ints [N]: each distinct value where they are few, else the edges of quantile bins and what lies between two of
+    them: a value that most rows have shares its level with none. Missing is a level of its own.
+    """
     known = values[~np.isnan(values)]
     distinct = np.unique(known)
     edges = distinct if len(distinct) <= LEVELS else np.unique(np.quantile(known, np.linspace(0, 1, LEVELS + 1)))
-    return np.where(np.isnan(values), len(edges) + 1, np.searchsorted(edges, np.nan_to_num(values), side="right"))
+    there = np.nan_to_num(values)
+    level = np.searchsorted(edges, there, side="left") + np.searchsorted(edges, there, side="right")
+    return np.where(np.isnan(values), 2 * len(edges) + 1, level)

@@ -18,7 +18,7 @@ from engine.encoding import ContextFeature
 from engine.errors import ClockError, LogError, nearest
 from engine.spec import Spec
 from training.columns import Sheet
-from training.events import EVENT_COLUMNS, inline_columns, read_events
+from training.events import EVENT_COLUMNS, inline_columns, read_events, untied
 from training.quality import quality, show
 from training.sources import RawTable, Source
 from training.tables import Finding, Log, action_rows, codes, row_of_action
@@ -56,7 +56,7 @@ def _read(spec: Spec, place: Source) -> Log:
         _no_strange_consents(spec, place, customers)
     people = None if customers is None else _customers(spec, customers, notes)
     decided = _decisions(spec, decisions, people, notes)
-    happened = read_events(spec, events, decided, notes)
+    happened = read_events(spec, events, decided, people, notes)
     return Log(decided, happened, people, place.name, tuple(notes))
 
 
@@ -98,12 +98,14 @@ def _decisions(spec: Spec, raw: RawTable, customers: pa.Table | None, notes: lis
     for feature in spec.context.features:
         if sheet.has(feature.name):
             columns[feature.name] = _feature(sheet, feature, notes)
-    table = pa.table(columns | inline_columns(spec, sheet))
+    told = inline_columns(spec, sheet)
+    table = pa.table(columns | told)
     _check_actions(spec, sheet, table)
     _check_features(spec, sheet, table, customers, notes)
     inline = [k.column for k in spec.kinds if k.column is not None]
     sheet.note_misspelt((*DECISION_COLUMNS, *spec.context.index, *inline), notes)
-    return sheet.without_twins(table, "decision_id", notes)
+    table = sheet.without_twins(table, "decision_id", notes)
+    return untied(table) if told else table
 
 
 def _action_columns(spec: Spec, sheet: Sheet) -> dict[str, pa.ChunkedArray]:

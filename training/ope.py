@@ -5,13 +5,13 @@ Pure functions on arrays over N decisions, each judged by itself. They return `R
 Symbols: r reward [N]; w = π(a|x) / μ(a|x) the weight of the logged action [N]; q = q̂(x, a) a model's reward
 for the logged action [N]; v = Σ_a π(a|x) q̂(x, a) [N]. The model must not have seen the customers that it is
 asked about (cross-fitting). `customer` Ints [N] clusters; None = each row by itself. Journeys with many
-decisions: training/sequential.py.
+decisions: training/sequential.py. How much to shrink weights, and the interval then: training/shrinkage.py.
 """
 
 import numpy as np
 
 from engine.records import Floats, Ints
-from training.intervals import Ratios
+from training.intervals import Ratios, mean_of
 
 
 def direct_method(v: Floats, customer: Ints | None = None) -> Ratios:
@@ -46,7 +46,9 @@ def doubly_robust(r: Floats, w: Floats, q: Floats, v: Floats, customer: Ints | N
     Unbiased when either the propensities or the model are right; the better the model, the less the weights
     matter.
     """
-    return _means(v + w * (r - q), customer)
+    values = _corrections(r, w, q)
+    values += v
+    return _means(values, customer)
 
 
 def self_normalised_doubly_robust(r: Floats, w: Floats, q: Floats, v: Floats, customer: Ints | None = None) -> Ratios:
@@ -54,9 +56,69 @@ def self_normalised_doubly_robust(r: Floats, w: Floats, q: Floats, v: Floats, cu
 
     As DR, with the correction bounded by the largest residual; biased at small effective sample sizes.
     """
-    above = np.stack([_totals(v, customer), _totals(w * (r - q), customer)], axis=1)
-    below = np.stack([_totals(np.ones_like(v), customer), _totals(w, customer)], axis=1)
-    return Ratios(above, below)
+    above = np.stack([_totals(v, customer), _totals(_corrections(r, w, q), customer)])
+    below = np.stack([_totals(np.broadcast_to(1.0, len(v)), customer), _totals(w, customer)])
+    return Ratios(above.T, below.T)
+
+
+def switch_weights(w: Floats, tau: float) -> Floats:
+    """ŵ = w where w ≤ τ, else 0. τ in [0, ∞]."""
+    return np.where(w <= tau, w, 0.0)
+
+
+def optimistic_weights(w: Floats, lam: float) -> Floats:
+    """ŵ = λ w / (w² + λ), at most √λ / 2. λ in [0, ∞]: 0 gives 0, ∞ gives w."""
+    if lam == 0.0 or np.isinf(lam):
+        return np.zeros_like(w) if lam == 0.0 else w
+    shrunk = w * w
+    shrunk += lam
+    np.divide(w, shrunk, out=shrunk)
+    shrunk *= lam
+    return shrunk
+
+
+def sub_gaussian_weights(w: Floats, lam: float) -> Floats:
+    """ŵ = w / (1 − λ + λ w), the harmonic mean of w and 1, at most 1 / λ. λ in [0, 1]: 0 gives w."""
+    return np.divide(w, 1.0 - lam + lam * w, out=np.zeros_like(w), where=w > 0)
+
+
+def sub_gaussian_parameter(w: Floats, error: float = 0.05) -> float:
+    """λ = √(2 ln(1/δ) / (3 N I)), at most 1; I = mean(w²), δ the chance of `error`. Metelli, Russo & Restelli (2021).
+
+    With the true I = E[w²] and rewards within ± R the estimate is off by at most (2 + √3) R √(2 I ln(1/δ) / (3 N)) but
+    for a chance of δ, on either side: sub-Gaussian whatever the tail of the weights. In the sample I is itself too
+    small when the largest weights were not drawn.
+    """
+    second = float(np.mean(w * w)) if len(w) else 0.0
+    return min(1.0, float(np.sqrt(2 * np.log(1 / error) / (3 * len(w) * second)))) if second > 0 else 1.0
+
+
+def switch(r: Floats, w: Floats, q: Floats, v: Floats, tau: float, customer: Ints | None = None) -> Ratios:
+    """Switch-DR: mean(v + w 1[w ≤ τ] (r − q)). Wang, Agarwal & Dudik (2017).
+
+    The model answers alone wherever a weight is above τ. Biased by what it misses there, E[w 1[w > τ] (r − q)]: the
+    interval of these ratios does not hold that. τ = 0 is DM, τ = ∞ DR.
+    """
+    return doubly_robust(r, switch_weights(w, tau), q, v, customer)
+
+
+def optimistic(r: Floats, w: Floats, q: Floats, v: Floats, lam: float, customer: Ints | None = None) -> Ratios:
+    """DRos, optimistic shrinkage: mean(v + λ w / (w² + λ) (r − q)). Su, Dimakopoulou, Krishnamurthy & Dudik (2020).
+
+    λ = 0 is DM, λ = ∞ DR. Biased by E[w³ / (w² + λ) (r − q)], which the interval of these ratios does not hold: with a
+    fixed λ and a poor model it covers the truth hardly ever (a test shows it). See training/shrinkage.py.
+    """
+    return doubly_robust(r, optimistic_weights(w, lam), q, v, customer)
+
+
+def sub_gaussian(r: Floats, w: Floats, q: Floats, v: Floats, lam: float, customer: Ints | None = None) -> Ratios:
+    """Sub-Gaussian DR: mean(v + w / (1 − λ + λ w) (r − q)). Metelli, Russo & Restelli (2021), power mean s = −1.
+
+    λ = 0 is DR, λ = 1 treats every logged action as the policy's own; see sub_gaussian_parameter. With q = v = 0 it is
+    their corrected importance sampling. Biased by E[λ w (w − 1) / (1 − λ + λ w) (r − q)], which the interval of these
+    ratios does not hold.
+    """
+    return doubly_robust(r, sub_gaussian_weights(w, lam), q, v, customer)
 
 
 def on_policy(r: Floats, customer: Ints | None = None) -> Ratios:
@@ -64,10 +126,18 @@ def on_policy(r: Floats, customer: Ints | None = None) -> Ratios:
     return _means(r, customer)
 
 
+def _corrections(r: Floats, w: Floats, q: Floats) -> Floats:
+    """w (r − q) [N]; in place, as on a million rows fresh memory costs more than the arithmetic."""
+    found = r - q
+    found *= w
+    return found
+
+
 def _totals(values: Floats, customer: Ints | None) -> Floats:
     return values if customer is None else np.asarray(np.bincount(customer, weights=values), np.float64)
 
 
 def _means(values: Floats, customer: Ints | None) -> Ratios:
-    ones = np.ones_like(values)
-    return Ratios(_totals(values, customer)[:, None], _totals(ones, customer)[:, None])
+    if customer is None:
+        return mean_of(values)
+    return Ratios(_totals(values, customer)[:, None], _totals(np.ones_like(values), customer)[:, None])

@@ -99,7 +99,7 @@ def train_ppo(
     return-to-go while learning, and nowhere else.
     """
     train, valid = data
-    judged = valid.replay().take(np.arange(min(settings.judged, len(valid.customer_ids))))
+    judged = valid.replay().some(settings.judged, settings.seed)
     course = Course(
         _environment(spec, model, train.replay(), settings, scale_of(train)),
         _Judge(spec, model, judged, settings),

@@ -31,26 +31,31 @@ def expected_returns(spec: Spec, outcomes: ExpectedOutcomes, replay: Replay, pol
     return found
 
 
-def best_constant(spec: Spec, model: OutcomeModel, valid: Journeys, seed: int, tried: int = 16) -> tuple[int, float]:
-    """The action that earns most when it is taken whenever it may be (else hold), and its value per journey.
+def leading_constants(
+    spec: Spec, model: OutcomeModel, valid: Journeys, seed: int, tried: int = 16, kept: int = 4
+) -> tuple[Ints, Floats]:
+    """The constant actions [<= kept] that earn most in the environment when taken whenever they may be (else hold), the
+    best first, and their values per journey.
 
-    By the value of whole journeys in the environment. Looks at the `tried` actions that the log took most often among
-    those that are eligible in a tenth of the decisions at least, on few journeys first, then at the best four on more.
-    Returns hold where no action is eligible often enough.
+    By the value of whole journeys. Looks at the `tried` actions that the log took most often among those that are
+    eligible in a tenth of the decisions at least, on few random journeys first, then at the best on more. Hold
+    alone where no action is eligible often enough.
     """
     often = valid.mask.mean(axis=0) >= 0.1
     often[HOLD] = False
     taken = np.bincount(valid.action, minlength=len(spec.catalogue))
     rows = np.flatnonzero(often & (taken > 0))
     rows = rows[np.argsort(-taken[rows], kind="stable")][:tried]
+    everybody = valid.replay()
     if not len(rows):
-        return HOLD, constant_values(spec, model, valid.replay(), np.array([HOLD]), seed)[0]
-    for journeys, kept in ((60, 4), (300, 1)):
-        replay = valid.replay().take(np.arange(min(journeys, len(valid.customer_ids))))
+        rows = np.array([HOLD])
+    values = np.zeros(len(rows))
+    for journeys in (60, 300):
+        replay = everybody.some(journeys, seed)
         values = constant_values(spec, model, replay, rows, seed)
         best = np.argsort(-values, kind="stable")[:kept]
         rows, values = rows[best], values[best]
-    return int(rows[0]), float(values[0])
+    return rows, values
 
 
 def constant_values(spec: Spec, model: OutcomeModel, replay: Replay, rows: Ints, seed: int) -> Floats:

@@ -93,5 +93,16 @@ def marginal_doubly_robust(r: Floats, d: Floats, w: Floats, q: Floats, v: Floats
     return mean_of(v[:, 0] + (w * (d * (r - q) + ahead)).sum(axis=1))
 
 
+def marginal_importance_sampling(r: Floats, d: Floats, w: Floats) -> Ratios:
+    """State-marginalised importance sampling: Σ_t s_t (Σ_i d w r) / (Σ_i w), s_t the share of customers who reach t.
+
+    Liu, Li, Tang & Zhou (2018); Xie, Ma & Wang (2019). w as in marginal_doubly_robust, 0 after the end. It asks no
+    value model, so it is a second opinion on one; biased by all that w misses of the states, with nothing to correct
+    it, and by a policy that makes journeys end sooner or later than the log did.
+    """
+    reached = (d > 0).sum(axis=0) / max(len(d), 1)
+    return Ratios(d * w * r * reached, w.copy())
+
+
 def _before(rho: Floats) -> Floats:
     return np.concatenate([np.ones((len(rho), 1)), rho[:, :-1]], axis=1)

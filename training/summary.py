@@ -127,11 +127,29 @@ def page(report: Report) -> str:
             lines.append(f"| environment | {_span(e.environment)} | | | {e.environment.note} |")
         if e.truth:
             lines.append(f"| truth | {_truth(e.truth.value, e.truth.value_error)} | {_gain(e)} | | simulated |")
+        if e.tail:
+            lines.append(f"| {e.tail.method} of journeys | {_span(e.tail)} | | {_count(e.tail.ess)} | {e.tail.note} |")
         lines += ["", "| per customer and week | log | candidate | difference |", "|---|---|---|---|"]
         for name, harm in e.harms.items():
             rate = "?" if harm.rate is None else f"{harm.rate:.3g}"
             lines.append(f"| {name} | {harm.logged:.3g} | {rate} | {_span(harm.excess)} |")
+        lines += _by_segment(e)
     return "\n".join(lines) + "\n"
+
+
+def _by_segment(e: Evaluation) -> list[str]:
+    """The gain of each kind of customer; the chance is what Holm leaves of it, over all kinds."""
+    if not e.segments:
+        return []
+    lines = [
+        "",
+        "| segment | customers | gain over the log | chance of so low a gain without harm |",
+        "|---|---|---|---|",
+    ]
+    for part in e.segments:
+        chance = "" if part.chance is None else f"{part.chance:.2g}{' **harmed**' if part.harmed else ''}"
+        lines.append(f"| {part.name} | {part.customers:,} | {_span(part.gain)} | {chance} |")
+    return lines
 
 
 def _row(e: Evaluation, modelled: bool, known: bool) -> list[str]:

@@ -87,7 +87,7 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What whoever starts a training may choose. steps: decisions that PPO sees, None = by the log's size.
+    """What whoever starts a training may choose. steps: decisions that PPO sees in all, None = by the log's size.
     allow_uncertified: go on when the environment fails its certificate. pessimism: see `candidates.Settings`.
     """
 
@@ -108,14 +108,14 @@ class Plan:
 
     @staticmethod
     def of(wishes: Wishes, decisions: int) -> "Plan":
-        """For a log with this many training decisions. PPO sees ten times as many, within limits, unless told."""
-        seed, steps = wishes.seed, wishes.steps or int(np.clip(10 * decisions, 20_000, PpoSettings().steps))
+        """For a log with this many training decisions. PPO sees a dozen times as many, within limits, unless told, and
+        shares them out among its seeds.
+        """
+        seed, steps = wishes.seed, wishes.steps or int(1.2 * np.clip(10 * decisions, 20_000, PpoSettings().steps))
         return Plan(
             clone=FitSettings(seed=seed),
             outcomes=OutcomeSettings(seed=seed),
-            candidates=Settings(
-                seed, FitSettings(seed=seed, epochs=8), PpoSettings(seed=seed, steps=steps), wishes.pessimism
-            ),
+            candidates=Settings.of(seed, steps, wishes.pessimism),
             allow_uncertified=wishes.allow_uncertified,
         )
 
@@ -139,7 +139,7 @@ def run(
     with tracking.run(f"training {datetime.now(UTC):%Y-%m-%d %H:%M:%S}", experiment) as parent:
         source = str(Path(log).resolve()) if Path(log).exists() else log
         _describe(parent, declared, data, {"log": source, "spec": str(spec.resolve())})
-        parent.params({"seed": wishes.seed, "ppo_steps": plan.candidates.ppo.steps})
+        parent.params({"seed": wishes.seed, "ppo_steps": plan.candidates.ppo.steps * plan.candidates.seeds})
         train(declared, data, plan, story, (tracking, parent, experiment))
     story.say(f"run {parent.id} in {tracking.folder}")
     story.say("next: [bold]nextbest evaluate[/] estimates the candidates on held-out customers, ", end="")

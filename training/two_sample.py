@@ -201,14 +201,14 @@ def _cross_validated(table: Floats, made_up: Bools, customer: Ints, seed: int) -
         seen, unseen = fold != k, np.flatnonzero(fold == k)
         judge = _judge(table[seen], made_up[seen], seed)
         rows, truth = table[unseen], made_up[unseen]
-        auc, placed = _placements(judge.decision_function(rows), truth)
+        auc, placed = placements(judge.decision_function(rows), truth)
         aucs.append(auc)
         side = np.where(truth, truth.sum(), (~truth).sum())
         np.add.at(pull, customer[unseen], (placed - auc) / side / FOLDS)
         for f in range(table.shape[1]):
             kept = rows[:, f].copy()
             rows[:, f] = rng.permutation(kept)
-            drops[f] += (auc - _placements(judge.decision_function(rows), truth)[0]) / FOLDS
+            drops[f] += (auc - placements(judge.decision_function(rows), truth)[0]) / FOLDS
             rows[:, f] = kept
     return float(np.mean(aucs)), float(np.sqrt((pull**2).sum())), drops
 
@@ -227,8 +227,10 @@ def _judge(table: Floats, made_up: Bools, seed: int) -> HistGradientBoostingClas
     return judge.fit(table, made_up, sample_weight=np.where(made_up, (~made_up).sum() / made_up.sum(), 1.0))
 
 
-def _placements(score: Floats, made_up: Bools) -> tuple[float, Floats]:
-    """The AUC, and of each journey the share of the other sort that it is rightly placed against."""
+def placements(score: Floats, made_up: Bools) -> tuple[float, Floats]:
+    """The AUC of a score [N], higher for those of one sort, and of each the share of the other sort that it is rightly
+    placed against [N].
+    """
     a, b = np.sort(score[made_up]), np.sort(score[~made_up])
 
     def below(ordered: Floats, x: Floats) -> Floats:

@@ -50,3 +50,13 @@ def test_the_initial_state_is_the_fold_of_the_history() -> None:
     np.testing.assert_array_equal(state.decayed, replay.initial.decayed)
     np.testing.assert_array_equal(state.consent, replay.initial.consent)
     assert (replay.history.occurred_at <= replay.decided_at[replay.history.row, 0]).all()
+
+
+def test_some_are_drawn_at_random_and_the_fewer_are_among_the_more() -> None:
+    replay = retail_replay()
+    few, more = (list(replay.some(most, 0).customer_id) for most in (4, 8))
+    assert len(few) == len(set(few)) == 4
+    assert set(few) < set(more) < set(replay.customer_id)
+    assert few == list(replay.some(4, 0).customer_id) != list(replay.some(4, 1).customer_id)
+    assert few == sorted(few, key=list(replay.customer_id).index) != list(replay.customer_id)[:4]
+    assert replay.some(20, 0) is replay

@@ -1,12 +1,15 @@
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from engine.spec import Spec
 from examples.open_bandit.convert import CAMPAIGNS, POLICIES, convert
+from examples.open_bandit.estimate import CHOSEN, Pair, errors, pairs, show
 from training.journeys import Journeys
 from training.logs import read_log
 from training.quality import quality
@@ -59,8 +62,13 @@ def test_both_policies_of_a_campaign_speak_of_the_same_items(
     np.testing.assert_array_equal(one.attributes.encode(one.catalogue), other.attributes.encode(other.catalogue))
 
 
-def test_the_package_is_not_imported(folders: dict[tuple[str, str], Path]) -> None:
-    assert "obp" not in sys.modules
+def test_the_package_is_not_imported(tmp_path: Path, root: Path) -> None:
+    code = "import sys; from pathlib import Path; from examples.open_bandit.convert import convert; "
+    code += "convert(Path(sys.argv[1])); print('obp' in sys.modules)"
+    shown = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == "False"
 
 
 def test_thin_overlap_is_reported(folders: dict[tuple[str, str], Path]) -> None:
@@ -68,3 +76,30 @@ def test_thin_overlap_is_reported(folders: dict[tuple[str, str], Path]) -> None:
     spec = Spec.read(folder / "nextbest.toml")
     report = quality(spec, read_log(spec, folder))
     assert [f for f in report.findings if (f.check, f.level) == ("overlap", "warning")]
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
+    return list(pairs(tmp_path_factory.mktemp("open-bandit-pairs")))
+
+
+def test_the_chosen_estimator_is_near_the_other_logs_truth(judged: list[Pair]) -> None:
+    mean = errors(judged)
+    assert mean[CHOSEN] <= 0.15
+    assert mean["perfect"] == pytest.approx(0.117, abs=0.001)
+    assert mean["the log's own"] > 0.2
+    for pair in judged:
+        chosen = pair.estimate(CHOSEN)
+        if chosen.value is not None:
+            assert chosen.lower is not None
+            assert chosen.upper is not None
+            assert chosen.lower <= pair.truth <= chosen.upper
+
+
+def test_a_log_without_support_is_refused(judged: list[Pair], capsys: pytest.CaptureFixture[str]) -> None:
+    refused = [(p.campaign, p.log) for p in judged if p.estimate(CHOSEN).value is None]
+    assert refused == [("women", "bts")]
+    show(judged, Console(width=160))
+    shown = capsys.readouterr().out
+    assert "women, bts → random: refused, effective sample size 2.1 customers" in shown
+    assert "mean relative error" in shown

@@ -139,12 +139,15 @@ def test_only_a_simulated_log_with_its_own_spec_has_an_oracle(folder: Path, tmp_
     assert world_of(str(tmp_path), PLACE.spec) is None
 
 
-def single_decisions(folder: Path, seed: int, send: float) -> Path:
-    """400 customers with one decision each: mail tips with chance `send`, else hold; tips bring orders."""
+def single_decisions(folder: Path, seed: int, send: float, new: float = 0.5) -> Path:
+    """400 customers with one decision each: mail tips with chance `send`, else hold; tips bring orders, from new
+    customers with the chance `new`.
+    """
     rng = np.random.default_rng(seed)
-    sent = rng.random(400) < send
+    sent, luck = rng.random(400) < send, rng.random(400)
+    online, loyalty = rng.random(400) < 0.5, rng.choice(["new", "loyal"], 400)
     names = [f"k{i}" for i in range(400)]
-    ordered = rng.random(400) < np.where(sent, 0.5, 0.3)
+    ordered = luck < np.where(sent, np.where(loyalty == "new", new, 0.5), 0.3)
     decided = pd.DataFrame(
         {
             "decision_id": [f"d{i}" for i in range(400)],
@@ -154,8 +157,8 @@ def single_decisions(folder: Path, seed: int, send: float) -> Path:
             "content": ["tips" if s else None for s in sent],
             "timing": ["now" if s else None for s in sent],
             "propensity": np.where(sent, send, 1 - send),
-            "online": rng.random(400) < 0.5,
-            "loyalty": rng.choice(["new", "loyal"], 400),
+            "online": online,
+            "loyalty": loyalty,
         }
     )
     happened = pd.DataFrame(
@@ -192,9 +195,24 @@ def test_single_decisions_use_one_step_estimators(tmp_path: Path) -> None:
         assert estimate.lower is not None
         assert estimate.upper is not None
         assert estimate.lower <= truth <= estimate.upper
+    assert judged.tail.value == pytest.approx(-0.01)  # the worst tenth got mail and did not order
     w = np.where(journeys.action != 0, 0.8 / 0.4, 0.2 / 0.6)
     snips = next(v for v in judged.values if v.method == "SNIPS")
     assert snips.value == pytest.approx(float((w * journeys.reward).sum() / w.sum()))
+
+
+def test_who_is_harmed_is_named(tmp_path: Path) -> None:
+    """Tips keep new customers from ordering: that loyal ones like them does not make up for it."""
+    journeys = Journeys.of(SPEC, read_log(SPEC, str(single_decisions(tmp_path, 1, 0.4, new=0.02))))
+    found = verb.evaluate({"sends": Sends(SPEC, 0.8)}, verb.Setting(SPEC, journeys, False)).evaluations[0]
+    assert {s.name for s in found.segments if s.harmed} == {"loyalty new"}
+    assert {"loyalty loyal", "online no", "online yes"} <= {s.name for s in found.segments}
+    sizes = {s.name: s.customers for s in found.segments}
+    assert sizes["loyalty new"] + sizes["loyalty loyal"] == 400
+    page = summary.page(Report("EUR", 400, 400, found.gain, (found,), estimated=False))
+    assert "| loyalty new |" in page
+    assert "| mean of the worst 10% of journeys |" in page
+    assert "**harmed**" in page
 
 
 def test_an_oracle_from_a_log_speaks_of_its_own_policy_only(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from engine.errors import LogError
 from engine.records import Bools, Floats32
 from engine.spec import Spec
 from envs.simulate import by_policy, simulate
-from tests.training.small_log import SPEC, TEXT, random_log, write
+from tests.training.small_log import SPEC, START, TEXT, random_log, write
 from training.fit import fit_outcome_model
 from training.journeys import Journeys
 from training.logs import quality, read_log
@@ -49,6 +49,7 @@ def test_a_column_says_what_rows_would(tmp_path: Path) -> None:
         np.arange(len(decisions)) % 3 == 0, 25.0, np.where(np.arange(len(decisions)) % 2, 0.0, np.nan)
     )
     decisions["left"] = np.arange(len(decisions)) == 7
+    decisions["timing"] = decisions["timing"].replace("evening", "now")
     events = frames["events"]
     events = events[~events["kind"].isin(["order", "churn"])]
     rows = [
@@ -70,6 +71,55 @@ def test_a_column_says_what_rows_would(tmp_path: Path) -> None:
     np.testing.assert_array_equal(ours.observation, theirs.observation)
     assert ours.counts[:, 1].sum() > 5
     assert ours.ended.any()
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_of_two_decisions_on_one_date_each_keeps_what_its_column_tells(spread: bool, tmp_path: Path) -> None:
+    """Tips sell each time, the push after them never. With a time of day for the push, or dates alone."""
+    names, days = [f"c{j}" for j in range(5)], pd.to_timedelta(np.arange(4), unit="D")
+    rows = [
+        {"customer_id": c, "decided_at": START + day, "channel": channel, "content": "tips", "timing": "now"}
+        for c in names
+        for day in days
+        for channel in ("email", "push")
+    ]
+    decisions = pd.DataFrame(rows).assign(online=True, loyalty="new", left=False)
+    decisions["decision_id"] = [f"d{i}" for i in range(len(decisions))]
+    decisions["bought"] = np.where(decisions["channel"] == "email", 10.0, 0.0)
+    decisions.loc[decisions["channel"] == "push", "decided_at"] += pd.Timedelta(hours=6 * spread)
+    log = read_log(INLINE, write({"decisions": decisions}, tmp_path))
+    journeys = Journeys.of(INLINE, log)
+    email = INLINE.catalogue.channel[journeys.action] == INLINE.catalogue.channel_index("email")
+    order = INLINE.fold.kind_index("order")
+    np.testing.assert_array_equal(journeys.values[:, order], np.where(email, 10.0, 0.0))
+    assert (journeys.decided_at <= journeys.until).all()
+    told = [f.message for f in quality(INLINE, log, journeys).findings if f.check == "ties"]
+    assert len(told) == (not spread)
+    assert all("20 decisions fall on the instant" in message and "may be the wrong one" in message for message in told)
+
+
+def test_what_answers_a_contact_comes_after_it(tmp_path: Path) -> None:
+    """Decided in the morning, sent in the evening: the answer names the decision's own contact, and follows it."""
+    day, n = pd.Timedelta(days=1), 6
+    decisions = pd.DataFrame(
+        {
+            "decision_id": [f"d{i}" for i in range(n)],
+            "customer_id": ["a", "a", "a", "b", "b", "b"],
+            "decided_at": [START, START + day, START + 1.3 * day, START, START + day, START + 2 * day],
+            "channel": "email",
+            "content": "offer",
+            "timing": "evening",
+            "online": True,
+            "loyalty": "new",
+            "bought": 10.0,
+            "left": False,
+        }
+    )
+    journeys = Journeys.of(INLINE, read_log(INLINE, write({"decisions": decisions}, tmp_path)))
+    assert len(journeys.events) == n
+    np.testing.assert_array_equal(journeys.events.row, np.arange(n))
+    hours = (journeys.events.occurred_at - journeys.decided_at) / 3600
+    np.testing.assert_allclose(hours, [19, 0, 11.8, 19, 19, 19], atol=1e-3)
 
 
 def test_what_is_told_twice_is_an_error(tmp_path: Path) -> None:

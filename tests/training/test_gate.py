@@ -17,6 +17,7 @@ from training.evaluation import EVALUATION, Evaluation, Report, Truth
 from training.intervals import Estimate, refused
 from training.judge import Harm
 from training.network import Shape, TwoTower
+from training.segments import Segment
 from training.tracking import BUNDLE, Tracking
 
 
@@ -91,6 +92,18 @@ def test_harms_have_limits(name: str, found: Harm, passes: bool) -> None:
     assert (name in verdict.why) == (not passes)
 
 
+@pytest.mark.parametrize(("chance", "harmed", "passes"), [(0.01, True, False), (0.2, False, True), (None, False, True)])
+def test_no_segment_may_lose_for_certain(chance: float | None, harmed: bool, passes: bool) -> None:
+    gain = refused("segment", 3.0, "few") if chance is None else estimate(-2.0)
+    parts = (Segment("kind a", 90, estimate(3.0), 1.0, False), Segment("kind b", 80, gain, chance, harmed))
+    verdict = gate.judge(replace(evaluation("a", 1.0), segments=parts), certified=True, unit="EUR")
+    assert verdict.passed == passes
+    found = next(c.found for c in verdict.checks if c.name == "segments")
+    assert ("kind b -2.00" in found) == (chance is not None)
+    nothing = gate.judge(evaluation("a", 1.0), certified=True, unit="EUR")
+    assert "segments" not in [c.name for c in nothing.checks]
+
+
 def test_no_clone_and_no_winner_is_an_error() -> None:
     with pytest.raises(TrainingError, match="no behaviour_cloning to fall back on"):
         gate.choose(report(evaluation("a", -1.0)), certified=True)
@@ -101,6 +114,8 @@ def test_a_report_survives_json() -> None:
         evaluation("a", 1.0, {"contacts": harm(2.0, 0.1, 0.1)}),
         environment=Estimate(3.0, None, None, 9.0, "environment"),
         truth=Truth(11.0, 0.2, 1.0, 0.1),
+        segments=(Segment("kind a", 90, estimate(3.0), 1.0, False),),
+        tail=estimate(-3.0),
     )
     before = report(known, evaluation("b", None))
     assert Report.from_json(before.to_json()) == before

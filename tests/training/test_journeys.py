@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import numpy as np
@@ -5,12 +6,12 @@ import pandas as pd
 import pytest
 
 from engine.clock import zone_id
-from engine.errors import LogError
+from engine.errors import LogError, TrainingError
 from engine.records import DAY, EventColumns
 from engine.spec import Spec
 from tests.training.small_log import ACTIONS, SPEC, START, TEXT, Frames, random_log, tiny_log, write
 from training.journeys import Journeys
-from training.logs import read_log
+from training.logs import quality, read_log
 
 START_AT = START.timestamp()
 
@@ -252,3 +253,70 @@ def test_every_logged_action_is_found(tmp_path: Path) -> None:
     assert {str(SPEC.catalogue.actions[a]) for a in found.action} == {
         "hold" if c is None else f"{c}/{x}/{t}" for c, x, t in ACTIONS
     }
+
+
+def _late() -> Frames:
+    """One decision for each customer, over 60 days; a view on the 13th day after it, as far as the log goes."""
+    day = pd.Timedelta(days=1)
+    at = [START + k * day for k in range(0, 60, 2)]
+    names = [f"c{k}" for k in range(len(at))]
+    decisions = pd.DataFrame({"decision_id": names, "customer_id": names, "decided_at": at, "channel": None})
+    decisions = decisions.assign(content=None, timing=None, online=True, loyalty="new")
+    views = pd.DataFrame({"customer_id": names, "occurred_at": [t + 13 * day for t in at], "kind": "view"})
+    return {"decisions": decisions, "events": views[views["occurred_at"] < START + 58 * day]}
+
+
+def test_decisions_that_the_log_does_not_follow_to_the_end_of_their_window_are_left_out(tmp_path: Path) -> None:
+    """The horizon is 14 days, the log ends after 58: decisions after the 44th day are seen for a shorter time."""
+    log = read_log(SPEC, write(_late(), tmp_path))
+    found = journeys_of(_late(), tmp_path)
+    assert found.decided_at.max() <= START_AT + 45 * DAY
+    np.testing.assert_array_equal(found.counts[:, SPEC.fold.kind_index("view")], 1)
+    (said,) = [f for f in quality(SPEC, log, found).findings if f.check == "horizon"]
+    assert said.level == "warning"
+    assert said.message.startswith(f"{30 - len(found)} of 30 decisions are less than horizon_days = 14 before the end")
+    assert not [f for f in quality(SPEC, log, found).findings if f.check in ("after the end", "customers")]
+
+
+def test_where_no_window_is_seen_to_its_end_all_are_kept_and_it_is_said(tmp_path: Path) -> None:
+    frames = tiny_log()
+    frames["decisions"] = frames["decisions"].iloc[[1, 3]]
+    frames["events"]["decision_id"] = None
+    log = read_log(SPEC, write(frames, tmp_path))
+    found = Journeys.of(SPEC, log)
+    assert len(found) == 2
+    (said,) = [f for f in quality(SPEC, log, found).findings if f.check == "horizon"]
+    assert "no decision is followed for horizon_days = 14: the log ends 2 days after the first one" in said.message
+
+
+def test_what_columns_tell_is_complete(tmp_path: Path) -> None:
+    spec = Spec.parse(TEXT.replace("[events.view]\n", '[events.view]\ncolumn = "viewed"\n'))
+    frames = _late()
+    frames["decisions"]["viewed"] = True
+    assert len(journeys_of({"decisions": frames["decisions"]}, tmp_path, spec)) == 30
+
+
+def test_one_account_with_all_too_many_decisions_is_named_and_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = random_log(3, customers=60, decisions=120)
+    many = (
+        frames["decisions"]
+        .iloc[[0] * 400]
+        .assign(
+            decision_id=[f"m{i}" for i in range(400)],
+            customer_id="k7",
+            decided_at=START + pd.to_timedelta(range(400), "h"),
+        )
+    )
+    frames["decisions"] = pd.concat([frames["decisions"], many], ignore_index=True)
+    log = read_log(SPEC, write(frames, tmp_path))
+    found = Journeys.of(SPEC, log)
+    assert not [f for f in quality(SPEC, log, found).findings if f.check == "length"]
+    for module in ("training.journeys", "training.window_checks"):
+        monkeypatch.setattr(f"{module}.MOST_CELLS", 10_000)
+    (said,) = [f for f in quality(SPEC, log, found).findings if f.check == "length"]
+    assert said.level == "error"
+    assert re.match(r"customer 'k7' has 40\d decisions", said.message)
+    with pytest.raises(TrainingError, match="customer 'k7' has"):
+        found.replay()

@@ -41,6 +41,31 @@ def test_one_class_only_tells_nothing() -> None:
     assert tell_tale(np.arange(10.0), np.zeros(10, bool), np.arange(10)) == (0.5, float("inf"))
 
 
+@pytest.mark.parametrize("rate", [0.1, 0.05, 0.03, 0.01])
+def test_what_was_filled_in_afterwards_is_told_however_rare_it_is(rate: float) -> None:
+    """An amount that is 0, and a balance that is 1,000, unless it happened."""
+    rng = np.random.default_rng(1)
+    happened, customer = rng.random(20_000) < rate, np.repeat(np.arange(4_000), 5)
+    amount = np.where(happened, rng.exponential(200, len(happened)), 0.0)
+    balance = np.where(happened, rng.exponential(200, len(happened)) - 500, 1_000.0)
+    for leak in (amount, balance):
+        auc, error = tell_tale(leak, happened, customer)
+        assert auc - 2 * error > 0.98
+    auc, error = tell_tale(rng.normal(size=len(happened)) + happened, happened, customer)  # honest: 0.76
+    assert abs(auc - 0.74) < 0.03 + 2 * error
+
+
+def test_customers_count_once_for_what_never_changes() -> None:
+    """60 customers of 50 decisions each, whose feature and outcome are theirs alone and have nothing in common."""
+    customer, beyond = np.repeat(np.arange(60), 50), 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        happened, value = rng.random(60) < 0.4, rng.integers(0, 4, 60).astype(float)
+        auc, error = tell_tale(value[customer], happened[customer], customer)
+        beyond += abs(auc - 0.5) > 2.5 * error
+    assert beyond <= 2
+
+
 def _with_balance(folder: Path, noise: float) -> Path:
     """A log whose `balance` was written down after the fact: what the window brought, plus noise."""
     frames = random_log(3, customers=80, decisions=1200, events=3000)

@@ -60,22 +60,6 @@ def test_values_are_the_formulas() -> None:
     assert found == pytest.approx(wanted, abs=1e-12)
 
 
-def test_values_are_those_of_obp() -> None:
-    obp = pytest.importorskip("obp.ope", reason="obp is not installed")
-    log, action, pi, mu, model = one_step_log(500, seed=4)
-    common = {"reward": log["r"], "action": action, "pscore": mu[np.arange(500), action], "action_dist": pi[:, :, None]}
-    modelled = common | {"estimated_rewards_by_reg_model": model[:, :, None]}
-    wanted = {
-        "dm": obp.DirectMethod().estimate_policy_value(**modelled),
-        "ips": obp.InverseProbabilityWeighting().estimate_policy_value(**common),
-        "snips": obp.SelfNormalizedInverseProbabilityWeighting().estimate_policy_value(**common),
-        "dr": obp.DoublyRobust().estimate_policy_value(**modelled),
-        "sndr": obp.SelfNormalizedDoublyRobust().estimate_policy_value(**modelled),
-    }
-    found = {name: ratios.value() for name, ratios in all_estimators(log).items()}
-    assert found == pytest.approx(wanted, abs=1e-8)
-
-
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10_000), scale=st.floats(0.01, 100.0), rows=st.integers(5, 60))
 def test_scaling_rewards_scales_estimates(seed: int, scale: float, rows: int) -> None:

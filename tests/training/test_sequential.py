@@ -86,6 +86,8 @@ def test_marginal_dr_is_unbiased_with_true_weights_or_a_true_model() -> None:
     truth = value_of(TARGET)
     # The history's weight is one of the true weights; so is its mean given (state, action), by the tower rule.
     assert expectation(chance, sequential.marginal_doubly_robust(r, d, rho, q, v)) == pytest.approx(truth, abs=1e-12)
+    found = sequential.marginal_importance_sampling(r, d, rho)
+    assert in_the_limit(chance, found) == pytest.approx(truth, abs=1e-12)
     true_q, true_v = _true_model()
     wrong = np.full_like(rho, 0.7)
     found = sequential.marginal_doubly_robust(r, d, wrong, true_q, true_v)
@@ -133,6 +135,7 @@ def all_estimators(a: dict[str, Floats]) -> dict[str, Ratios]:
         "dr": sequential.doubly_robust(r, d, rho, q, v),
         "wdr": sequential.weighted_doubly_robust(r, d, rho, q, v),
         "mdr": sequential.marginal_doubly_robust(r, d, rho, q, v),
+        "mis": sequential.marginal_importance_sampling(r, d, np.where(d > 0, rho, 0.0)),
     }
 
 
@@ -180,6 +183,7 @@ def test_one_decision_is_the_one_step_estimator() -> None:
     assert found["wpdis"] == pytest.approx(ope.snips(r, w).value())
     assert found["dr"] == pytest.approx(ope.doubly_robust(r, w, q, v).value())
     assert found["mdr"] == pytest.approx(found["dr"])
+    assert found["mis"] == pytest.approx(found["wpdis"])
     assert found["wdr"] == pytest.approx(ope.self_normalised_doubly_robust(r, w, q, v).value())
 
 

@@ -8,7 +8,7 @@ from envs.draws import Draws
 from tests.envs.tiny import TinyWorld, tiny_replay, tiny_spec
 from tests.training.played import play
 from training.episodes import Episodes
-from training.two_sample import _placements, figure_names, figures, two_sample
+from training.two_sample import figure_names, figures, placements, two_sample
 
 SPEC = tiny_spec()
 VISIT = SPEC.fold.kind_index("visit")
@@ -65,5 +65,5 @@ def test_the_auc_counts_pairs() -> None:
     score: Floats = np.round(Draws.seeded(0, 60).normal(1)[:, 0], 1)
     made_up = np.arange(60) % 3 == 0
     pairs = score[made_up][:, None] - score[~made_up][None, :]
-    auc, _ = _placements(score, made_up)
+    auc, _ = placements(score, made_up)
     assert auc == pytest.approx(((pairs > 0) + 0.5 * (pairs == 0)).mean())

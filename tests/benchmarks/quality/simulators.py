@@ -155,7 +155,7 @@ def _cell(name: str, horizon: int, journeys: int, seed: int = 1, **more: Any) ->
     return {"simulator": name, "seed": seed} | usual | more
 
 
-STUDY = Study(
+SIMULATORS = Study(
     name="simulators",
     about="RECGym and RTBGym of scope-rl: what the gate promotes, and what it truly earns",
     cells=[_cell("recgym", 10, 5_000), _cell("rtbgym", 7, 4_000)],

@@ -1,8 +1,11 @@
 """Every study there is, by name."""
 
-from tests.benchmarks.quality import simulators
+from tests.benchmarks.quality.learners import LEARNERS
+from tests.benchmarks.quality.one_step import ONE_STEP
+from tests.benchmarks.quality.sequential import SEQUENTIAL
+from tests.benchmarks.quality.simulators import SIMULATORS
 from tests.benchmarks.quality.study import Study
 
-ALL: tuple[Study, ...] = (simulators.STUDY,)
+ALL: tuple[Study, ...] = (LEARNERS, ONE_STEP, SEQUENTIAL, SIMULATORS)
 
 STUDIES = {study.name: study for study in ALL}

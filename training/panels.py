@@ -1,0 +1,47 @@
+"""Journeys as what the fitted evaluators take, and how their customers are told apart."""
+
+import numpy as np
+
+from engine.records import DAY, Floats, Ints
+from engine.spec import Spec
+from training.fitted import Panel
+from training.journeys import Journeys
+from training.segments import Split, split_by
+
+
+def panel_of(spec: Spec, test: Journeys) -> Panel:
+    """Their decisions, discounted from each journey's first, with what of the horizon is still to come."""
+    first = test.decided_at[test.step == 0]
+    gamma = test.discount_per_day
+    elapsed = (test.decided_at - first[test.customer]) / DAY
+    ahead = (_planned_end(test, first)[test.customer] - test.decided_at) / DAY
+    worth = ahead if gamma == 1 else (1 - gamma**ahead) / (1 - gamma)
+    return Panel(
+        customer=test.customer,
+        step=test.step,
+        action=test.action,
+        reward=test.reward,
+        discount=gamma**elapsed,
+        left=worth / max(float(worth.max()), 1e-9),
+        observation=test.observation,
+        attributes=spec.attributes.encode(spec.catalogue),
+    )
+
+
+def splits_of(spec: Spec, test: Journeys) -> tuple[Split, ...]:
+    """Customers by every context feature, as it was at their first decision."""
+    first = test.context[test.step == 0]
+    return tuple(split_by(feature, first[:, i]) for i, feature in enumerate(spec.context.features))
+
+
+def context_columns(spec: Spec) -> Ints:
+    """Which columns of the observation the context makes."""
+    return np.flatnonzero([name.startswith("context:") for name in spec.encoder.names])
+
+
+def _planned_end(test: Journeys, first: Floats) -> Floats:
+    """When each journey would have ended [J]. One that was ended by its customer is given the usual length."""
+    last = np.append(test.customer[1:] != test.customer[:-1], True)
+    end, cut = test.until[last], test.ended[last]
+    usual = float(np.median((end - first)[~cut])) if (~cut).any() else float((end - first).max())
+    return np.asarray(np.where(cut, np.maximum(end, first + usual), end), np.float64)

@@ -1,0 +1,68 @@
+"""What may be odd about the windows of a log: their ends, ties, gaps, and how many of them a customer has."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from engine.records import DAY, Bools
+from engine.spec import Spec
+from training.events import TIED
+from training.journeys import MOST_CELLS, Journeys, too_long
+from training.tables import Finding, Log, seconds
+
+LONG_GAP = 10.0
+"""Times the median number of days between decisions that is a gap worth telling, from a month on."""
+UNEVEN = 50
+"""Times the mean length of a journey that the longest may have before it is told, where tables of whole journeys have a
+tenth of MOST_CELLS or more."""
+
+
+def check_horizon(spec: Spec, log: Log, seen: Bools) -> Iterator[Finding]:
+    """Windows that the log has not seen to their end."""
+    if seen.all():
+        return
+    horizon = spec.journey.horizon_days
+    if seen.any():
+        message = f"{(~seen).sum():,} of {len(seen):,} decisions are less than horizon_days = {horizon:g} before the "
+        message += "end of the log, so what followed them is not all there; left out"
+    else:
+        days = (log.end - float(seconds(log.decisions["decided_at"]).min())) / DAY
+        message = f"no decision is followed for horizon_days = {horizon:g}: the log ends {days:.3g} days after the "
+        message += "first one, and what followed later ones is seen for a shorter time; give a horizon that it covers"
+    yield Finding("warning", "horizon", message)
+
+
+def check_ties(spec: Spec, log: Log, journeys: Journeys) -> Iterator[Finding]:
+    """Decisions of one customer at one instant."""
+    same = (journeys.customer[1:] == journeys.customer[:-1]) & (np.diff(journeys.decided_at) <= TIED)
+    if not same.any():
+        return
+    inline = any(k.column in log.decisions.column_names for k in spec.kinds)
+    told = "what columns tell goes to its own decision, all else" if inline else "all that followed goes"
+    message = f"{same.sum():,} decisions fall on the instant of the customer's one before; {told} to the last of "
+    message += "them, which may be the wrong one: give the time of day, or one decision for each instant"
+    yield Finding("warning", "ties", message)
+
+
+def check_gaps(journeys: Journeys) -> Iterator[Finding]:
+    """Windows so long that hardly anything in them can be due to the decision before."""
+    days = (journeys.until - journeys.decided_at)[:-1][journeys.customer[1:] == journeys.customer[:-1]] / DAY
+    if not len(days):
+        return
+    limit = max(LONG_GAP * float(np.median(days)), 30.0)
+    long = days > limit
+    if long.any():
+        message = (
+            f"{long.sum():,} decisions wait more than {limit:.0f} days for the customer's next one (at most "
+            f"{days.max():,.0f}); all that happened in between counts as theirs"
+        )
+        yield Finding("warning", "gaps", message)
+
+
+def check_lengths(journeys: Journeys) -> Iterator[Finding]:
+    """A customer with so many decisions that tables of whole journeys, customers × longest, get large."""
+    longest, customers = int(journeys.step.max()) + 1, len(journeys.customer_ids)
+    if longest * customers > MOST_CELLS:
+        yield Finding("error", "length", too_long(journeys))
+    elif longest * customers > max(UNEVEN * len(journeys), MOST_CELLS // 10):
+        yield Finding("warning", "length", too_long(journeys))
