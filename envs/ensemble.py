@@ -116,7 +116,9 @@ class EnsembleOutcomeModel:
         start = 0
         for i, evolution in enumerate(self.evolutions):
             part = output[:, start : start + evolution.width]
-            context[:, evolution.column] = evolution.following(turn.context[:, evolution.column], part, u[:, 2 * i :])
+            now = turn.context[:, evolution.column]
+            drawn = evolution.following(now, part, u[:, 2 * i :])
+            context[:, evolution.column] = evolution.ruled(now, turn.action, drawn)
             start += evolution.width
         return context
 

@@ -15,7 +15,7 @@ from engine.spec import Spec
 from envs.laws import Evolution, Scale, Stream
 from envs.networks import Inputs, Networks
 
-FORMAT = 1
+FORMAT = 2
 
 Arrays = dict[str, NDArray[Any]]
 Parts = tuple[list[Stream], list[Evolution], Inputs, Networks, Networks | None]
@@ -136,11 +136,15 @@ def _stream(data: dict[str, Any], name: str, arrays: Arrays) -> Stream:
 
 def _evolution_json(evolution: Evolution, name: str, arrays: Arrays) -> dict[str, Any]:
     arrays[f"{name}.outcomes"] = evolution.outcomes
-    return {"column": evolution.column, "scale": _scale_json(evolution.scale, name, arrays)}
+    if evolution.given is not None:
+        arrays[f"{name}.given"] = evolution.given
+    scale = _scale_json(evolution.scale, name, arrays)
+    return {"column": evolution.column, "scale": scale, "own": evolution.own}
 
 
 def _evolution(data: dict[str, Any], name: str, arrays: Arrays) -> Evolution:
-    return Evolution(data["column"], arrays[f"{name}.outcomes"], _scale(data["scale"], name, arrays))
+    scale, given = _scale(data["scale"], name, arrays), arrays.get(f"{name}.given")
+    return Evolution(data["column"], arrays[f"{name}.outcomes"], scale, data["own"], given)
 
 
 def _scale_json(scale: Scale | None, name: str, arrays: Arrays) -> dict[str, Any] | None:

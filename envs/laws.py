@@ -119,12 +119,16 @@ class Evolution:
     """An endogenous context feature: its next value is one of `outcomes`, or (a number) moves on its scale.
 
     column: in the context. outcomes: Floats [m], NaN = missing. scale: of a number, else None. A number has two
-    more outcomes after those listed: it stays as it is, or its score moves.
+    more outcomes after those listed: it stays as it is, or its score moves. own, given: where it has followed a rule
+    without exception, such as a counter of steps or the last price: the next value is own · (its value) + given of the
+    action, Floats [n]; NaN for an action whose rule nobody has seen. None = no rule.
     """
 
     column: int
     outcomes: Floats
     scale: Scale | None
+    own: float = 0.0
+    given: Floats | None = None
 
     @property
     def choices(self) -> int:
@@ -145,6 +149,13 @@ class Evolution:
         if self.scale is None:
             return np.minimum(found, len(self.outcomes) - 1)
         return np.where(then == now, len(self.outcomes), found)
+
+    def ruled(self, now: Floats, action: Ints, drawn: Floats) -> Floats:
+        """The next values [B]: by the rule where there is one, else as drawn."""
+        if self.given is None:
+            return drawn
+        following = self.own * now + self.given[action]
+        return np.where(np.isnan(self.given[action]), drawn, following)
 
     def scores(self, values: Floats) -> Floats:
         """Scores on the scale, 0 for missing values."""

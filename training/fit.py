@@ -15,7 +15,8 @@ from envs.ensemble import EnsembleOutcomeModel
 from envs.laws import Evolution, Layout, Stream
 from envs.networks import Inputs, Networks
 from envs.outcomes import Turn
-from training.evidence import context_evidence_of, evidence_of, evolutions_of, streams_of, turns
+from training.evidence import context_evidence_of, evidence_of, streams_of, turns
+from training.evolutions import evolutions_of
 from training.journeys import Journeys
 from training.likelihood import context_bias, context_loss, outcome_loss, outcome_start, polished
 from training.means import with_means

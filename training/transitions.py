@@ -18,8 +18,8 @@ class Transitions:
     """N logged decisions. following: Ints [N], the row of the customer's next decision; its own row at the last one.
 
     discount: Floats [N], γ per day over the days until then; over the mean gap where the journey was cut off, 0 where
-    it was ended, where nothing is discounted, or where no customer has a second decision. reward: Floats [N]. step: Ints [N], 0 for a first
-    decision. last: Bools [N], no decision of this customer follows in the log.
+    it was ended, where nothing is discounted, or where no customer has a second decision. reward: Floats [N]. step:
+    Ints [N], 0 for a first decision. last: Bools [N], no decision of this customer follows in the log.
     """
 
     following: Ints

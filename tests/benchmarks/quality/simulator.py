@@ -70,7 +70,8 @@ class Simulator:
         return self
 
     def __exit__(self, *why: object) -> None:
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
+        assert self._process.stdout
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()

@@ -72,7 +72,9 @@ def made(name: str, structure: int) -> Any:
         names = tuple(f"taste_{i}" for i in range(env.user_feature_dim))
         return Gym(env, names, (env.user_model,))
     numpy, rtbgym = import_module("numpy"), import_module("rtbgym")
-    bids = numpy.clip(numpy.logspace(-1, 1, 10), 0.1, 10.0)  # as by default, whose first is a rounding below its own 0.1
+    bids = numpy.clip(
+        numpy.logspace(-1, 1, 10), 0.1, 10.0
+    )  # as by default, whose first is a rounding below its own 0.1
     env = rtbgym.CustomizedRTBEnv(rtbgym.RTBEnv(random_state=structure), action_meaning=bids)
     return Gym(env, ("timestep", "budget", "consumed", "cost_per_mille", "winning_rate", "won", "adjust_rate"))
 

@@ -1,4 +1,4 @@
-"""RECGym and RTBGym of scope-rl, which nobody here wrote: a log, a training, the gate, and what each bundle truly earns.
+"""RECGym and RTBGym of scope-rl, which nobody here wrote: a log, a training, the gate, and what each bundle earns.
 
 A training as `nextbest train` does it, an evaluation and a choice as `nextbest evaluate` and `promote` do them, then
 fresh journeys in the simulator under each exported bundle. Nothing is chosen by what these say.
@@ -30,7 +30,7 @@ from training.story import Story
 from training.train import Data, Plan, Wishes, read
 
 LOGGED, FRESH, SOFT = 1, 2, 3
-"""Seeds of the logged journeys, of those that tell the truth, and of the logging policy, added to ten times a cell's."""
+"""Seeds of logged journeys, of those that tell the truth, and of the logging policy, added to ten times a cell's."""
 
 KNOWN = {
     "recgym": "0.48 | 0.37 | 3.74 | 4.07 | 4.16 | 2.90 | 4.32",
@@ -79,7 +79,9 @@ def _trained(
     bundles, details = {}, {}
     for made in candidates(Ground(spec, data.train, data.valid, model, clone), plan.candidates, story):
         bundles[made.name] = export_bundle(made.network, spec, {"name": made.name}, folder / made.name)
-        details[made.name] = {key: str(made.params[key]) for key in ("chosen", "action", "pessimism") if key in made.params}
+        details[made.name] = {
+            key: str(made.params[key]) for key in ("chosen", "action", "pessimism") if key in made.params
+        }
     policies = {name: bundle.policy for name, bundle in bundles.items()}
     setting = Setting(spec, data.test, True, bundles[CLONE].policy, model)
     with story.stage("judging"):
