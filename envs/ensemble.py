@@ -20,6 +20,7 @@ from envs.endings import after_an_end, squeezed
 from envs.ensemble_file import read_model, write_model
 from envs.laws import (
     BINS,
+    MICROSECOND,
     Evolution,
     Layout,
     Stream,
@@ -232,6 +233,8 @@ class EnsembleOutcomeModel:
 
     def _times(self, law: Stream, turn: Turn, row: Ints, logits: Floats, u: Floats) -> Floats:
         start, until = turn.send_at[row] if law.answer else turn.now[row], turn.until[row]
+        if law.at_once:
+            return np.minimum(start + MICROSECOND, until)
         part = choice_of(u[:, 0], logits)
         share = law.edges[part] + (1.0 - u[:, 1]) * (law.edges[part + 1] - law.edges[part])
         return np.clip(start + share * (until - start), np.nextafter(turn.now[row], np.inf), until)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from engine.clock import zone_id
 from engine.policy import Policy
-from engine.records import DAY, EventColumns, Floats, Floats32, Ints
+from engine.records import DAY, Bools, EventColumns, Floats, Floats32, Ints
 from engine.spec import Spec
 from envs.draws import Draws
 from envs.outcomes import Latent, Turn
@@ -176,7 +176,7 @@ class SoftPolicy:
         self._centre, self._spread = pilot.mean(axis=0), np.maximum(pilot.std(axis=0), 1e-9)
         self._weights = rng.normal(size=(len(self._columns), simulator.actions))
 
-    def probabilities(self, observation: Floats32, mask: np.ndarray) -> Floats32:
+    def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
         """Never holds."""
         logits = (observation[:, self._columns] - self._centre) / self._spread @ self._weights
         soft = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -189,8 +189,8 @@ class Uniform:
 
     version = "uniform"
 
-    def probabilities(self, observation: Floats32, mask: np.ndarray) -> Floats32:
-        return (mask / mask.sum(axis=1, keepdims=True)).astype(np.float32)
+    def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
+        return np.asarray(mask / mask.sum(axis=1, keepdims=True), np.float32)
 
 
 class Always:
@@ -199,5 +199,5 @@ class Always:
     def __init__(self, row: int) -> None:
         self.row, self.version = row, f"always {row}"
 
-    def probabilities(self, observation: Floats32, mask: np.ndarray) -> Floats32:
-        return np.broadcast_to((np.arange(mask.shape[1]) == self.row).astype(np.float32), mask.shape)
+    def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
+        return np.tile((np.arange(mask.shape[1]) == self.row).astype(np.float32), (len(mask), 1))

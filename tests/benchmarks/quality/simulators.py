@@ -76,7 +76,8 @@ def _trained(
     stand_in = NetworkPolicy(clone.network, spec.attributes.encode(spec.catalogue))
     with story.stage("checking the environment"):
         checked = certificate(spec, model, data.test, stand_in, seed)
-    bundles, details = {}, {}
+    bundles: dict[str, Bundle] = {}
+    details: dict[str, dict[str, Any]] = {}
     for made in candidates(Ground(spec, data.train, data.valid, model, clone), plan.candidates, story):
         bundles[made.name] = export_bundle(made.network, spec, {"name": made.name}, folder / made.name)
         details[made.name] = {
