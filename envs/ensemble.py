@@ -57,7 +57,7 @@ class EnsembleOutcomeModel:
         """Raises TrainingError when the networks were fitted to another spec."""
         self.spec, self.streams, self.evolutions = spec, tuple(streams), tuple(evolutions)
         self.inputs, self.outcome, self.context = inputs, outcome, context
-        expected = spec.encoder.size + spec.attributes.size + 2
+        expected = spec.encoder.size + spec.attributes.size + 2 + len(inputs.level)
         if inputs.size != expected or outcome.weights[0].shape[1] != expected:
             raise TrainingError(f"outcome model: found {inputs.size} inputs, expected {expected} with this spec")
         self.layout = Layout.of(self.streams)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from engine.errors import TrainingError
-from engine.records import Ints
+from engine.records import Floats32, Ints
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
 from envs.laws import Evolution, Layout, Stream
@@ -25,6 +25,8 @@ from training.network import moments
 
 PENALTIES = (1.0, 2.0, 4.0, 8.0)
 """How hard it may be for a column of history to be heard; see `OutcomeSettings.penalty`."""
+LEVELS = 16
+"""A number of the context with so few values is told to the networks value by value as well."""
 SHORT = 300
 """Steps at most of the trainings that settle it."""
 
@@ -164,4 +166,18 @@ def inputs_of(spec: Spec, journeys: Journeys) -> Inputs:
     scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-6)
     attributes = spec.attributes.encode(spec.catalogue)
     attributes = attributes / np.maximum(np.abs(attributes).max(axis=0, initial=0.0), 1.0).astype(np.float32)
-    return Inputs(centre.astype(np.float32), scale.astype(np.float32), attributes)
+    column, level = _levels(spec, journeys)
+    return Inputs(centre.astype(np.float32), scale.astype(np.float32), attributes, column, level)
+
+
+def _levels(spec: Spec, journeys: Journeys) -> tuple[Ints, Floats32]:
+    """The values of each number of the context that has at least three and at most LEVELS in the log."""
+    columns, levels = list[Ints](), list[Floats32]()
+    for name in (f"context:{f.name}" for f in spec.context.features if f.type == "number"):
+        column = spec.encoder.names.index(name)
+        found = np.unique(journeys.observation[:, column])
+        if 3 <= len(found) <= LEVELS:
+            columns.append(np.full(len(found), column))
+            levels.append(found)
+    none = np.zeros(0)
+    return np.concatenate([none, *columns]).astype(np.int64), np.concatenate([none, *levels]).astype(np.float32)
