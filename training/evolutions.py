@@ -35,28 +35,27 @@ def evolutions_of(spec: Spec, journeys: Journeys) -> list[Evolution]:
             level, count = np.unique(then[~np.isnan(then)], return_counts=True)
             often = level[count >= max(2.0, FREQUENT * len(then))]
             scale = Scale.of(seen if len(seen) else np.zeros(1))
-            rule = _rule(now, then, journeys.action[before], len(spec.catalogue))
+            rule = rule_of(now, then, journeys.action[before], len(spec.catalogue))
             found.append(Evolution(column, np.concatenate([often, missing]), scale, *rule))
     return found
 
 
-def _rule(now: Floats, then: Floats, action: Ints, actions: int) -> tuple[float, Floats | None]:
+def rule_of(now: Floats, then: Floats, action: Ints, actions: int) -> tuple[float, Floats | None]:
     """`Evolution.own` and `given`, if every transition [R] of a number follows one such rule.
 
-    An action counts after FEWEST transitions; rarer ones have no rule. Errors of a law that is learned add up along a
-    journey, and a clock that is a little wrong at each step is no clock.
+    An action counts after FEWEST transitions; rarer ones have no rule, nor has a number that may be missing. Errors of
+    a learned law add up along a journey, and a clock that is a little wrong at each step is no clock.
     """
-    tolerance = 1e-6 * max(float(np.nanstd(np.concatenate([now, then]))), 1e-9)
-    often = np.bincount(action, minlength=actions) >= FEWEST
-    if len(now) < CERTAIN:
+    if len(now) < CERTAIN or np.isnan(now).any() or np.isnan(then).any():
         return 0.0, None
+    tolerance = 1e-6 * max(float(np.concatenate([now, then]).std()), 1e-9)
+    often = np.bincount(action, minlength=actions) >= FEWEST
     for own in (1.0, 0.0):
         rest = then - own * now
         low, high = np.full(actions, np.inf), np.full(actions, -np.inf)
         np.minimum.at(low, action, rest)
         np.maximum.at(high, action, rest)
-        with np.errstate(invalid="ignore"):
-            follows = np.asarray(high - low <= tolerance, bool)  # NaN, a value that was missing, does not
+        follows = np.asarray(high - low <= tolerance, bool)
         if often.any() and follows[often].all():
             middle = np.full(actions, np.nan)
             middle[often] = (low[often] + high[often]) / 2
