@@ -33,8 +33,8 @@ from training.tracking import BUNDLE, Run, Tracking
 CLONE = "behaviour_cloning"
 """Name of the candidate that imitates the log; its probabilities stand in for propensities that the log lacks."""
 
-JUDGES = 3
-"""Members of the second model that says how far the first may be trusted."""
+JUDGES, PRICE = 3, 2.0
+"""Members of the second model that says how far the first may be trusted, and what history pays in it to be heard."""
 
 JUDGED = 1000
 """At most so many validation journeys are followed in the environment to judge a candidate."""
@@ -126,10 +126,11 @@ def _ppo(ground: Ground, settings: Settings, story: Story) -> Made:
     data, start = (ground.train, ground.valid), ground.clone.network
     with story.stage(f"training PPO in the environment, {settings.seeds} seeds") as progress:
         found = train_several(ground.spec, ground.model, data, start, (careful, settings.seeds), progress)
-    params = asdict(replace(careful, seed=found.seed))
-    for number, (gains, score) in enumerate(zip(found.gains, found.scores, strict=True)):
+    params = asdict(found.settings)
+    for number, (gains, score, supported) in enumerate(zip(found.gains, found.scores, found.supported, strict=True)):
         if len(gains):
-            params[f"seed {careful.seed + number}"] = f"{score:.2f} = {gains.mean():.3g} / spread between members"
+            told = f"gains {gains.mean():.3g} in the environment, {score:.3g} for certain"
+            params[f"seed {careful.seed + number}"] = told + ("" if supported else "; the log cannot judge it")
     about = "MaskablePPO in the learned environment: plans over the whole journey, kept near the log."
     return Made("ppo", found.learned.network, about, params, curve=found.learned.curve, seconds=story.last)
 
@@ -185,7 +186,7 @@ def _careful(ground: Ground, settings: Settings, story: Story) -> PpoSettings:
     if not settings.pessimism or ground.model.members < 2:
         return settings.ppo
     with story.stage("asking other customers how far to trust it") as progress:
-        outcomes = OutcomeSettings(members=JUDGES, seed=settings.seed)
+        outcomes = OutcomeSettings(members=JUDGES, penalty=PRICE, seed=settings.seed)
         found = pessimism(ground.spec, ground.model, (ground.train, ground.valid), outcomes, progress)
     if not found.tried:
         story.say(

@@ -1,4 +1,5 @@
-"""The one door to `champion`: support, certificate, a lower bound on the gain, harms. And the `promote` verb.
+"""The one door to `champion`: support, estimators that agree, certificate, a lower bound on the gain, harms. And the
+`promote` verb.
 
 When no candidate passes, the champion is the behaviour clone: it imitates the log, with known probabilities.
 """
@@ -23,6 +24,12 @@ from training.tracking import Candidate, Tracking
 MOST_CONTACTS = 2.0
 """Contacts per customer and week, as a multiple of the log's, that a candidate may make."""
 
+
+WITNESSES = ("FQE", "marginal IS", "DM", "IPS")
+"""Estimators that must not contradict the sign of the recommended one: a model without weights and weights without a
+model, of journeys and of single decisions. What both halves of a doubly robust estimate deny, its product does not make
+true.
+"""
 
 UNLESS = (
     "; unless the log's choices also hung on something that it does not hold: its propensities are estimated, so an "
@@ -77,7 +84,8 @@ def judge(evaluation: Evaluation, certified: bool, unit: str) -> Verdict:
     )
     if not value.supported or bound is None:
         return Verdict(evaluation.candidate, (support,), None)
-    checks = [support, Check("certificate", "passed" if certified else "the environment failed its own", certified)]
+    checks = [support, _agreement(evaluation)]
+    checks += [Check("certificate", "passed" if certified else "the environment failed its own", certified)]
     gain = f"lower bound {drawing.figure(bound, sign=True)} {unit} over the log, has to be above 0"
     checks.append(Check("gain", gain, bound > 0.0))
     checks += [_harm(name, harm) for name, harm in evaluation.harms.items()]
@@ -180,6 +188,14 @@ def page(choice: Choice) -> str:
             passed = "yes" if check.passed else "**no**"
             lines.append(f"| {verdict.candidate} | {check.name} | {check.found} | {passed} |")
     return "\n".join(lines) + "\n"
+
+
+def _agreement(evaluation: Evaluation) -> Check:
+    """Do the witnesses that can answer see a gain or a loss where the recommended estimator does?"""
+    sign = evaluation.gain.value or 0.0
+    heard = [(g.method, g.value) for g in evaluation.gains[1:] if g.method in WITNESSES and g.value is not None]
+    told = ", ".join(f"{method} {drawing.figure(value, sign=True)}" for method, value in heard)
+    return Check("agreement", told or "no second opinion has support", all(value * sign > 0.0 for _, value in heard))
 
 
 def _harm(name: str, harm: Harm) -> Check:

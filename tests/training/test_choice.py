@@ -11,7 +11,7 @@ from training.choice import Chooser, score
 from training.constants import TOLERATED, combined
 from training.intervals import Estimate, refused
 from training.journeys import Journeys
-from training.seeds import sharpe
+from training.seeds import certain
 
 PLACE = world("confounded")
 
@@ -96,6 +96,7 @@ def test_gains_on_which_members_agree_score_higher() -> None:
     luck = rng.normal(size=(5, 200))
     agreed = 1.0 + 0.1 * luck
     torn = agreed + np.array([[-3.0], [-1.0], [0.0], [1.0], [3.0]])
-    assert sharpe(agreed) > 3 * sharpe(torn) > 0
-    assert sharpe(-agreed) == pytest.approx(-sharpe(agreed))
-    assert sharpe(agreed[:1]) > 0  # one member: only luck is left to doubt
+    assert 0.95 < certain(agreed) < agreed.mean()
+    assert certain(torn) < 0.0 < torn.mean()
+    assert certain(3.0 * agreed) == pytest.approx(3.0 * certain(agreed))
+    assert certain(agreed[:1]) > 0  # one member: only luck is left to doubt

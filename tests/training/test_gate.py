@@ -64,6 +64,23 @@ def test_nothing_above_zero_means_the_clone() -> None:
     assert "lower bound -0.01" in found.verdicts[0].why
 
 
+@pytest.mark.parametrize(("fqe", "weights", "passes"), [(0.2, 3.0, True), (-0.2, 3.0, False), (0.2, -3.0, False)])
+def test_a_model_and_weights_must_not_contradict_the_gain(fqe: float, weights: float, passes: bool) -> None:
+    judged = evaluation("a", 1.0)
+    model = Estimate(fqe, None, None, 200.0, "FQE", note="a model's answer: no interval")
+    more = (estimate(weights, 9.0, "marginal IS"), estimate(-5.0, 9.0, "PDIS"), model)
+    verdict = gate.judge(replace(judged, gains=(*judged.gains, *more)), True, "EUR")
+    (check,) = (c for c in verdict.checks if c.name == "agreement")
+    assert check.passed == passes == verdict.passed
+    assert f"FQE {fqe:+.3f}" in check.found
+
+
+def test_a_witness_without_support_is_not_heard() -> None:
+    judged = evaluation("a", 1.0)
+    silent = refused("marginal IS", 3.0, "too far")
+    assert gate.judge(replace(judged, gains=(*judged.gains, silent)), True, "EUR").passed
+
+
 def test_without_support_nothing_else_is_asked() -> None:
     (verdict,) = gate.choose(report(evaluation(CLONE, 0.0), evaluation("a", None)), certified=True).verdicts
     assert [c.name for c in verdict.checks] == ["support"]

@@ -24,7 +24,7 @@ from training.journeys import Journeys
 from training.logs import read_log
 from training.members import OutcomeSettings
 from training.network import NetworkPolicy
-from training.seeds import train_several
+from training.seeds import COURAGE, train_several
 from training.tracking import Tracking
 from training.trained import Trained
 
@@ -126,7 +126,7 @@ def test_ppo_learns_is_reproducible_and_keeps_its_best(
     assert first.curve.divergence[-1] > 0
 
 
-def test_of_several_seeds_one_is_kept_by_what_all_members_say(
+def test_of_several_trainings_one_is_kept_by_what_all_members_say(
     journeys: tuple[Journeys, Journeys, Journeys], model: EnsembleOutcomeModel
 ) -> None:
     clone = clone_behaviour(SPEC, journeys[0], journeys[1], FAST).network
@@ -136,8 +136,9 @@ def test_of_several_seeds_one_is_kept_by_what_all_members_say(
         SPEC, model, journeys[:2], clone, (settings, 2), lambda done, total: told.append((done, total))
     )
     assert found.gains.shape == (2, model.members)
-    assert found.seed == int(np.argmax(found.scores))
-    own = ppo.train_ppo(SPEC, model, journeys[:2], clone, replace(settings, seed=found.seed))
+    best = int(np.where(found.supported, found.scores, -np.inf).argmax())
+    assert (found.settings.seed, found.settings.closeness) == (best, settings.closeness * COURAGE[best])
+    own = ppo.train_ppo(SPEC, model, journeys[:2], clone, found.settings)
     assert own.curve == found.learned.curve
     assert told == sorted(told)
     assert told[-1] == (600, 600)
