@@ -20,6 +20,7 @@ from envs.endings import after_an_end, squeezed
 from envs.ensemble_file import read_model, write_model
 from envs.laws import (
     BINS,
+    MICROSECOND,
     Evolution,
     Layout,
     Stream,
@@ -56,7 +57,7 @@ class EnsembleOutcomeModel:
         """Raises TrainingError when the networks were fitted to another spec."""
         self.spec, self.streams, self.evolutions = spec, tuple(streams), tuple(evolutions)
         self.inputs, self.outcome, self.context = inputs, outcome, context
-        expected = spec.encoder.size + spec.attributes.size + 2
+        expected = spec.encoder.size + spec.attributes.size + 2 + len(inputs.level)
         if inputs.size != expected or outcome.weights[0].shape[1] != expected:
             raise TrainingError(f"outcome model: found {inputs.size} inputs, expected {expected} with this spec")
         self.layout = Layout.of(self.streams)
@@ -116,7 +117,9 @@ class EnsembleOutcomeModel:
         start = 0
         for i, evolution in enumerate(self.evolutions):
             part = output[:, start : start + evolution.width]
-            context[:, evolution.column] = evolution.following(turn.context[:, evolution.column], part, u[:, 2 * i :])
+            now = turn.context[:, evolution.column]
+            drawn = evolution.following(now, part, u[:, 2 * i :])
+            context[:, evolution.column] = evolution.ruled(now, turn.action, drawn)
             start += evolution.width
         return context
 
@@ -230,6 +233,8 @@ class EnsembleOutcomeModel:
 
     def _times(self, law: Stream, turn: Turn, row: Ints, logits: Floats, u: Floats) -> Floats:
         start, until = turn.send_at[row] if law.answer else turn.now[row], turn.until[row]
+        if law.at_once:
+            return np.minimum(start + MICROSECOND, until)
         part = choice_of(u[:, 0], logits)
         share = law.edges[part] + (1.0 - u[:, 1]) * (law.edges[part + 1] - law.edges[part])
         return np.clip(start + share * (until - start), np.nextafter(turn.now[row], np.inf), until)

@@ -15,7 +15,8 @@ from engine.spec import Spec
 from envs.laws import Evolution, Scale, Stream
 from envs.networks import Inputs, Networks
 
-FORMAT = 1
+FORMAT = 2
+INPUTS = ("centre", "scale", "attributes", "column", "level")
 
 Arrays = dict[str, NDArray[Any]]
 Parts = tuple[list[Stream], list[Evolution], Inputs, Networks, Networks | None]
@@ -34,7 +35,7 @@ class Saved(Protocol):
 
 def write_model(path: Path, model: Saved) -> None:
     """Raises TrainingError when the file cannot be written."""
-    arrays: Arrays = {f"inputs.{name}": getattr(model.inputs, name) for name in ("centre", "scale", "attributes")}
+    arrays: Arrays = {f"inputs.{name}": getattr(model.inputs, name) for name in INPUTS}
     for name, networks in (("outcome", model.outcome), ("context", model.context)):
         for i in range(0 if networks is None else len(networks.weights)):
             assert networks is not None
@@ -95,7 +96,7 @@ def _parts(header: dict[str, Any], arrays: Arrays) -> Parts:
     return (
         [_stream(s, f"stream.{i}", arrays) for i, s in enumerate(header["streams"])],
         [_evolution(e, f"evolution.{i}", arrays) for i, e in enumerate(header["evolutions"])],
-        Inputs(arrays["inputs.centre"], arrays["inputs.scale"], arrays["inputs.attributes"]),
+        Inputs(*(arrays[f"inputs.{name}"] for name in INPUTS)),
         _networks("outcome", layers["outcome"], arrays),
         _networks("context", layers["context"], arrays) if layers["context"] else None,
     )
@@ -136,11 +137,15 @@ def _stream(data: dict[str, Any], name: str, arrays: Arrays) -> Stream:
 
 def _evolution_json(evolution: Evolution, name: str, arrays: Arrays) -> dict[str, Any]:
     arrays[f"{name}.outcomes"] = evolution.outcomes
-    return {"column": evolution.column, "scale": _scale_json(evolution.scale, name, arrays)}
+    if evolution.given is not None:
+        arrays[f"{name}.given"] = evolution.given
+    scale = _scale_json(evolution.scale, name, arrays)
+    return {"column": evolution.column, "scale": scale, "own": evolution.own}
 
 
 def _evolution(data: dict[str, Any], name: str, arrays: Arrays) -> Evolution:
-    return Evolution(data["column"], arrays[f"{name}.outcomes"], _scale(data["scale"], name, arrays))
+    scale, given = _scale(data["scale"], name, arrays), arrays.get(f"{name}.given")
+    return Evolution(data["column"], arrays[f"{name}.outcomes"], scale, data["own"], given)
 
 
 def _scale_json(scale: Scale | None, name: str, arrays: Arrays) -> dict[str, Any] | None:

@@ -19,6 +19,9 @@ BINS = 8
 LEVELS = 257
 FEW = 64
 EDGE = 1e-6
+MICROSECOND = 1e-6
+MOMENT = 1e-8
+"""A part of a window that is no longer than a millisecond in a day: nobody answers so fast, it is how it is told."""
 
 
 def log_odds(p: Floats) -> Floats:
@@ -109,6 +112,11 @@ class Stream:
     shares: Floats
 
     @property
+    def at_once(self) -> bool:
+        """Whether most come within a moment, as all do that a log tells in a column of its decisions; then all do."""
+        return bool(self.edges[BINS // 2] < MOMENT)
+
+    @property
     def names(self) -> bool:
         """Whether its events name a contact that is not the present one."""
         return self.match > 0 or bool((self.pairs >= 0).any())
@@ -119,12 +127,16 @@ class Evolution:
     """An endogenous context feature: its next value is one of `outcomes`, or (a number) moves on its scale.
 
     column: in the context. outcomes: Floats [m], NaN = missing. scale: of a number, else None. A number has two
-    more outcomes after those listed: it stays as it is, or its score moves.
+    more outcomes after those listed: it stays as it is, or its score moves. own, given: where it has followed a rule
+    without exception, such as a counter of steps or the last price: the next value is own · (its value) + given of the
+    action, Floats [n]; NaN for an action whose rule nobody has seen. None = no rule.
     """
 
     column: int
     outcomes: Floats
     scale: Scale | None
+    own: float = 0.0
+    given: Floats | None = None
 
     @property
     def choices(self) -> int:
@@ -145,6 +157,13 @@ class Evolution:
         if self.scale is None:
             return np.minimum(found, len(self.outcomes) - 1)
         return np.where(then == now, len(self.outcomes), found)
+
+    def ruled(self, now: Floats, action: Ints, drawn: Floats) -> Floats:
+        """The next values [B]: by the rule where there is one, else as drawn."""
+        if self.given is None:
+            return drawn
+        following = self.own * now + self.given[action]
+        return np.where(np.isnan(self.given[action]), drawn, following)
 
     def scores(self, values: Floats) -> Floats:
         """Scores on the scale, 0 for missing values."""

@@ -1,6 +1,6 @@
 """Small networks that numpy runs: a batch in, outputs out, each row by its own member of an ensemble."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -42,15 +42,21 @@ class Networks:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the networks see of a turn. centre, scale: float32 [d], of the training log. attributes: float32 [n, k]."""
+    """What the networks see of a turn. centre, scale: float32 [d], of the training log. attributes: float32 [n, k].
+
+    column, level: Ints [l] and float32 [l], columns of the observation and single values of them that are told apart:
+    what happens on the third day need not lie between the second and the fourth.
+    """
 
     centre: Floats32
     scale: Floats32
     attributes: Floats32
+    column: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    level: Floats32 = field(default_factory=lambda: np.zeros(0, np.float32))
 
     def of(self, turn: Turn) -> Floats32:
-        """[B, d + k + 2]: the normalised observation, the action's attributes, log days of the window, share left once
-        sent.
+        """[B, d + k + 2 + l]: the normalised observation, the action's attributes, log days of the window, share left
+        once sent, which levels it is at.
         """
         span = turn.until - turn.now
         out = gone_out(turn.send_at, turn.until)
@@ -64,8 +70,9 @@ class Inputs:
         inputs[:, d : d + k] = self.attributes[turn.action]
         inputs[:, d + k] = np.log(np.maximum(span, 1.0) / DAY)
         inputs[:, d + k + 1] = left
+        inputs[:, d + k + 2 :] = turn.observation[:, self.column] == self.level
         return inputs
 
     @property
     def size(self) -> int:
-        return len(self.centre) + int(self.attributes.shape[1]) + 2
+        return len(self.centre) + int(self.attributes.shape[1]) + 2 + len(self.level)

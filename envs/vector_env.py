@@ -135,7 +135,7 @@ class VectorJourneyEnv(VecEnv):
     def _final_info(self, step: Step, row: int) -> dict[str, Any]:
         return {
             "terminal_observation": step.observation[row],
-            "TimeLimit.truncated": bool(step.truncated[row]),
+            "TimeLimit.truncated": bool(step.truncated[row]) and self.spec.reward.discount_per_day < 1.0,
             "episode": {
                 "r": float(self._sum[row]),
                 "discounted": float(self._discounted[row]),

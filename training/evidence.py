@@ -13,10 +13,8 @@ from envs.ensemble import told_of
 from envs.laws import BINS, Evolution, Scale, Stream, gone_out
 from envs.networks import Inputs
 from envs.outcomes import Turn
+from training.evolutions import pairs_of
 from training.journeys import Journeys
-
-FREQUENT = 0.02
-"""A value of an endogenous number that is at least this share of its next values is an outcome of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,35 +182,11 @@ def _told(streams: Sequence[Stream], events: EventColumns, stream: Ints, n: int)
     return np.concatenate(columns, axis=1)
 
 
-def evolutions_of(spec: Spec, journeys: Journeys) -> list[Evolution]:
-    """The endogenous features, with what is learned of them without a network."""
-    before, after = _pairs(journeys)
-    found = []
-    for column, feature in enumerate(spec.context.features):
-        if feature.evolves != "endogenous" or not len(before):
-            continue
-        then, now = journeys.context[after, column], journeys.context[before, column]
-        missing = [np.nan] if bool(np.isnan(then).any()) else []
-        if feature.type == "category":
-            outcomes = np.arange(-1.0 if (then < 0).any() else 0.0, len(feature.categories))
-            found.append(Evolution(column, outcomes, None))
-        elif feature.type == "flag":
-            found.append(Evolution(column, np.array([0.0, 1.0, *missing]), None))
-        else:
-            seen = np.concatenate([then, now])
-            seen = seen[~np.isnan(seen)]
-            level, count = np.unique(then[~np.isnan(then)], return_counts=True)
-            often = level[count >= max(2.0, FREQUENT * len(then))]
-            scale = Scale.of(seen if len(seen) else np.zeros(1))
-            found.append(Evolution(column, np.concatenate([often, missing]), scale))
-    return found
-
-
 def context_evidence_of(
     journeys: Journeys, kinds: int, inputs: Floats32, evolutions: Sequence[Evolution]
 ) -> ContextEvidence:
     """What the context networks have to explain. `inputs` [N, D] as in Evidence."""
-    before, after = _pairs(journeys)
+    before, after = pairs_of(journeys)
     told = told_of(journeys.events, len(journeys), kinds)
     seen, known = inputs.shape[1], inputs.shape[1] + told.shape[1]
     table = np.empty((len(before), known + sum(e.scale is not None for e in evolutions)), np.float32)
@@ -274,9 +248,3 @@ def _edges(place: Floats) -> Floats:
     beyond = (edges[-1] - edges[0]) / len(place)
     edges[0], edges[-1] = max(edges[0] - beyond, 0.0), min(edges[-1] + beyond, 1.0)
     return edges
-
-
-def _pairs(journeys: Journeys) -> tuple[Ints, Ints]:
-    """Decisions that have a next one, and that next one."""
-    before = np.flatnonzero(journeys.customer[1:] == journeys.customer[:-1])
-    return before, before + 1

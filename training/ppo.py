@@ -154,7 +154,8 @@ def learn(
 def fit_critic(policy: TwoTowerPolicy, train: Journeys, gamma: float, scale: float, seed: int, rounds: int = 4) -> None:
     """Start the critic from the log: what the logging policy's customers were worth from each decision on.
 
-    A journey that was only cut off goes on with what the critic of the round before says, as it does in PPO.
+    A journey that was only cut off goes on with what the critic of the round before says, as it does in PPO; without a
+    discount it ends there: an endless sum has no value.
     """
     observation = policy.actor.normalised(torch.from_numpy(train.observation))
     generator = torch.Generator().manual_seed(seed)
@@ -265,7 +266,7 @@ def _to_go(journeys: Journeys, gamma: float, scale: float, tail: Floats) -> Floa
     """Discounted scaled reward from each decision on, [N]; `tail` [N] stands for what follows a journey's last one."""
     found = journeys.reward / scale
     last = np.append(journeys.customer[1:] != journeys.customer[:-1], True)
-    found[last] += np.where(journeys.ended, 0.0, gamma * tail)[last]
+    found[last] += np.where(journeys.ended | (journeys.discount_per_day >= 1.0), 0.0, gamma * tail)[last]
     for step in range(int(journeys.step.max()), 0, -1):
         rows = np.flatnonzero(journeys.step == step)
         found[rows - 1] += gamma * found[rows]

@@ -1,7 +1,8 @@
 """What followed what in the log: the next decision of the same customer, how much less it counts, and λ-returns.
 
 A journey that its customer ended has no future. One that was only cut off goes on: what follows its last decision is
-taken to be worth what that decision's own customer is worth, one mean gap later, as PPO's critic has it.
+taken to be worth what that decision's own customer is worth, one mean gap later, as PPO's critic has it; without a
+discount it ends there, since an endless sum has no value.
 """
 
 from dataclasses import dataclass, replace
@@ -17,8 +18,8 @@ class Transitions:
     """N logged decisions. following: Ints [N], the row of the customer's next decision; its own row at the last one.
 
     discount: Floats [N], γ per day over the days until then; over the mean gap where the journey was cut off, 0 where
-    it was ended, or where no customer has a second decision. reward: Floats [N]. step: Ints [N], 0 for a first
-    decision. last: Bools [N], no decision of this customer follows in the log.
+    it was ended, where nothing is discounted, or where no customer has a second decision. reward: Floats [N]. step:
+    Ints [N], 0 for a first decision. last: Bools [N], no decision of this customer follows in the log.
     """
 
     following: Ints
@@ -34,7 +35,7 @@ class Transitions:
         gaps = np.diff(journeys.decided_at, append=0.0) / DAY
         again = gaps[~last]
         usual = journeys.discount_per_day ** float(again.mean()) if len(again) else 0.0
-        tail = np.where(journeys.ended, 0.0, usual)
+        tail = np.where(journeys.ended | (journeys.discount_per_day >= 1.0), 0.0, usual)
         known = journeys.discount_per_day ** np.where(last, 0.0, gaps)
         return Transitions(
             following=np.arange(n) + np.where(last, 0, 1),

@@ -1,0 +1,168 @@
+"""RECGym and RTBGym of scope-rl, which nobody here wrote: a log, a training, the gate, and what each bundle earns.
+
+A training as `nextbest train` does it, an evaluation and a choice as `nextbest evaluate` and `promote` do them, then
+fresh journeys in the simulator under each exported bundle. Nothing is chosen by what these say.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from engine.bundle import Bundle
+from engine.records import Floats
+from engine.spec import Spec
+from tests.benchmarks.quality.simulator import Always, Simulator, SoftPolicy
+from tests.benchmarks.quality.study import Cell, Line, Study
+from training.candidates import CLONE, Ground, candidates
+from training.certificate import Certificate, certificate
+from training.clone import clone_behaviour
+from training.evaluate import Setting, evaluate
+from training.export import export_bundle
+from training.fit import fit_outcome_model
+from training.gate import choose
+from training.network import NetworkPolicy
+from training.story import Story
+from training.train import Data, Plan, Wishes, read
+
+LOGGED, FRESH, SOFT = 1, 2, 3
+"""Seeds of logged journeys, of those that tell the truth, and of the logging policy, added to ten times a cell's."""
+
+KNOWN = {
+    "recgym": "0.48 | 0.37 | 3.74 | 4.07 | 4.16 | 2.90 | 4.32",
+    "rtbgym": "13.5 | 17.26 | 14.5 | 17.21 | 17.07 | 14.3 | 17.49",
+}
+"""What issue 4 gives for orientation: behaviour, best constant, one-step trees, FQI, BCQ, CQL, PPO in the simulator.
+They are of another structure of RECGym (whose seed is not told), so only their order compares.
+"""
+
+
+def run(cell: Cell) -> dict[str, Any]:
+    """One log of one simulator: true values, the environment's own, the gate's choice."""
+    torch.set_num_threads(1)
+    seeds = 10 * int(cell["seed"])
+    made = str(cell["simulator"]), int(cell["structure"]), int(cell["horizon"]), float(cell["discount"])
+    with Simulator(*made) as simulator, TemporaryDirectory() as folder:
+        logging = SoftPolicy(simulator, seeds + SOFT)
+        log = Path(folder) / "log"
+        simulator.write_log(log, logging, int(cell["journeys"]), seeds + LOGGED)
+        story = Story(Console(stderr=True, quiet=bool(cell.get("quiet", True))))
+        data = read(Spec.read(log / "nextbest.toml"), str(log), int(cell["seed"]), story)
+        bundles, found = _trained(data, Spec.read(log / "nextbest.toml"), cell, (Path(folder), story))
+
+        def worth(policy: Any) -> dict[str, float]:
+            return _mean(simulator.value(policy, int(cell["fresh"]), seeds + FRESH))
+
+        for name, bundle in bundles.items():
+            found["candidates"][name]["true"] = worth(bundle.policy)
+        found["behaviour"] = worth(logging)
+        found["constants"] = [worth(Always(row)) for row in range(1, simulator.actions + 1)]
+    return found
+
+
+def _trained(
+    data: Data, spec: Spec, cell: Cell, place: tuple[Path, Story]
+) -> tuple[Mapping[str, Bundle], dict[str, Any]]:
+    """The bundles of all candidates, and what environment, test customers and gate say of them."""
+    (folder, story), seed = place, int(cell["seed"])
+    plan = Plan.of(Wishes(seed=seed, steps=cell.get("steps")), len(data.train))
+    clone = clone_behaviour(spec, data.train, data.valid, plan.clone)
+    with story.stage("learning what customers do"):
+        model = fit_outcome_model(spec, data.train, data.valid, plan.outcomes)
+    stand_in = NetworkPolicy(clone.network, spec.attributes.encode(spec.catalogue))
+    with story.stage("checking the environment"):
+        checked = certificate(spec, model, data.test, stand_in, seed)
+    bundles: dict[str, Bundle] = {}
+    details: dict[str, dict[str, Any]] = {}
+    for made in candidates(Ground(spec, data.train, data.valid, model, clone), plan.candidates, story):
+        bundles[made.name] = export_bundle(made.network, spec, {"name": made.name}, folder / made.name)
+        details[made.name] = {
+            key: str(made.params[key]) for key in ("chosen", "action", "pessimism") if key in made.params
+        }
+    policies = {name: bundle.policy for name, bundle in bundles.items()}
+    setting = Setting(spec, data.test, True, bundles[CLONE].policy, model)
+    with story.stage("judging"):
+        report = evaluate(policies, setting, seed)
+    for e in report.evaluations:
+        told = {"estimate": e.value.value, "note": e.value.note, "bound": e.bound}
+        details[e.candidate] |= told | {"environment": e.environment.value if e.environment else None}
+    verdict, willing = choose(report, checked.passed), choose(report, True)
+    return bundles, {
+        "candidates": details,
+        "logged": report.logged.value,
+        "promoted": verdict.champion,
+        "promoted if certified": willing.champion,
+        "refused": {v.candidate: v.why for v in willing.verdicts if not v.passed},
+        "certificate": _told(checked),
+    }
+
+
+def _told(checked: Certificate) -> dict[str, Any]:
+    failed = [f"{c.name}: {c.why}; expected {c.threshold}" for c in checked.failures()]
+    return {"passed": checked.passed, "failed": failed, "checks": len(checked.checks)}
+
+
+def _mean(earned: Floats) -> dict[str, float]:
+    error = float(earned.std() / np.sqrt(len(earned)))
+    return {"value": round(float(earned.mean()), 4), "error": round(error, 4)}
+
+
+def table(lines: Sequence[Line]) -> str:
+    """A table for each log: every candidate's true value beside what environment and test customers say of it."""
+    parts = []
+    for line in lines:
+        cell, found = line.cell, line.found
+        best = max(found["constants"], key=lambda c: c["value"])
+        rows = [
+            f"{cell['simulator']}, structure {cell['structure']}, {cell['journeys']:,} journeys, seed {cell['seed']}, "
+            f"{cell['fresh']:,} fresh journeys, {line.seconds:.0f} s, commit {line.commit}",
+            "",
+            "| policy | true | ± s.e. | environment | test customers | bound of the gain | |",
+            "|---|---:|---:|---:|---:|---:|---|",
+            f"| behaviour | {found['behaviour']['value']:.2f} | {found['behaviour']['error']:.2f} | | | | |",
+            f"| best constant | {best['value']:.2f} | {best['error']:.2f} | | | | a{found['constants'].index(best)} |",
+            *[_row(name, one, found) for name, one in found["candidates"].items()],
+            "",
+            f"Certificate: {_certified(found['certificate'])}.",
+        ]
+        if cell["simulator"] in KNOWN:
+            rows += [
+                "Elsewhere (behaviour, best constant, one-step trees, FQI, BCQ, CQL, PPO in the simulator itself): "
+                + KNOWN[str(cell["simulator"])].replace("|", ",").replace(" ,", ",")
+            ]
+        parts.append("\n".join(rows))
+    return "\n\n".join(parts)
+
+
+def _row(name: str, one: dict[str, Any], found: dict[str, Any]) -> str:
+    numbers = [
+        "" if x is None else f"{x:.2f}"
+        for x in (one["true"]["value"], one["true"]["error"], one["environment"], one["estimate"], one["bound"])
+    ]
+    marks = ["**promoted**"] if name == found["promoted"] else []
+    marks += ["promoted if certified"] if name == found["promoted if certified"] != found["promoted"] else []
+    marks += [f"{key} {one[key]}" for key in ("chosen", "action") if key in one]
+    return f"| {name} | " + " | ".join(numbers) + f" | {', '.join(marks)} |"
+
+
+def _certified(found: dict[str, Any]) -> str:
+    return f"{found['checks']} checks, " + ("passed" if found["passed"] else "failed " + "; ".join(found["failed"]))
+
+
+def _cell(name: str, horizon: int, journeys: int, seed: int = 1, **more: Any) -> Cell:
+    usual = {"structure": 12345, "horizon": horizon, "discount": 1.0, "journeys": journeys, "fresh": 1_000}
+    return {"simulator": name, "seed": seed} | usual | more
+
+
+SIMULATORS = Study(
+    name="simulators",
+    about="RECGym and RTBGym of scope-rl: what the gate promotes, and what it truly earns",
+    cells=[_cell("recgym", 10, 5_000), _cell("rtbgym", 7, 4_000)],
+    short=[_cell("jar", 10, 150, fresh=50, steps=2_000)],
+    run=run,
+    table=table,
+)
