@@ -48,17 +48,23 @@ class Check:
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """A figure of the held-out journeys beside that of made-up ones. error: standard error of the difference, over
-    customers.
+    customers. stake: the mean size of what was summed, whatever its sign.
     """
 
     what: str
     real: float
     simulated: float
     error: float
+    stake: float = 0.0
 
     @property
     def difference(self) -> float:
         return self.simulated - self.real
+
+    @property
+    def scale(self) -> float:
+        """What tolerated shares are shares of. Where gains and losses nearly cancel, a tenth of the mean is nothing."""
+        return max(abs(self.real), self.stake)
 
 
 def luck(checks: int) -> float:

@@ -131,7 +131,7 @@ def certificate(
     done.finish()
     checks = [*calibration_checks(calibrated), *comparisons.checks()]
     for value in values:
-        noun, tolerated = f"worth of a journey under the {value.what}", SHARE * abs(value.real)
+        noun, tolerated = f"worth of a journey under the {value.what}", SHARE * value.scale
         checks.append(agreement(f"value:{value.what}", value, tolerated, luck(len(values)), noun))
     return Certificate(
         checks=(*checks, *aftermath_checks(after), told_apart.check(), *probe_checks(probed)),

@@ -11,8 +11,9 @@ from training.agreement import ENOUGH, Check, Comparison, Sums, agreement, luck,
 from training.episodes import Episodes
 
 SHARE = 0.1
-"""Difference in event rates, amounts and worth that is tolerated, as a share of the real figure. A policy is trained
-for a gain over the log of that size or more; who is further off in level cannot be believed in differences.
+"""Difference in event rates, amounts and worth that is tolerated, as a share of the real figure (of amounts and worth
+that have both signs: of their mean magnitude). A policy is trained for a gain over the log of that size or more; who is
+further off in level cannot be believed in differences.
 """
 PART_SHARE = 0.2
 """The same for a fifth of the journey: off by so much in one fifth alone it moves the whole by a 25th."""
@@ -58,7 +59,7 @@ class Comparisons:
             rates.append(_compared(name, held_out, runs, ("count", "decisions")))
             places.append(_compared(name, held_out, runs, ("place", "count")))
             if spec.kinds[k].value is not None:
-                amounts.append(_compared(name, held_out, runs, ("value", "count")))
+                amounts.append(replace(_compared(name, held_out, runs, ("value", "count")), stake=_size(real, k)))
             parts = [_compared(name, held_out, runs, ("counts", "reached"), p) for p in range(len(upto))]
             paces.append(Pace(name, tuple(int(u) for u in upto), tuple(parts)))
         return Comparisons(tuple(rates), tuple(paces), tuple(places), tuple(amounts))
@@ -76,13 +77,21 @@ class Comparisons:
             yield agreement(f"place:{found.what}", found, PLACE, luck(len(self.places)), noun)
         for found in self.amounts:
             noun = f"mean value of {found.what}"
-            yield agreement(f"amount:{found.what}", found, SHARE * abs(found.real), luck(len(self.amounts)), noun)
+            yield agreement(f"amount:{found.what}", found, SHARE * found.scale, luck(len(self.amounts)), noun)
 
 
 def worth(spec: Spec, what: str, real: Episodes, simulated: Sequence[Episodes]) -> Comparison:
     """Mean discounted return of the same customers, held out and in the mean of several runs."""
     each = np.ones(real.customers)
-    return ratio(what, (real.returns(spec), each), [(run.returns(spec), each) for run in simulated])
+    found = ratio(what, (real.returns(spec), each), [(run.returns(spec), each) for run in simulated])
+    stake = replace(real, reward=np.abs(real.reward)).returns(spec)
+    return replace(found, stake=float(stake.mean()))
+
+
+def _size(real: Episodes, kind: int) -> float:
+    """Mean magnitude of the values of a kind's events."""
+    mine: Bools = real.events.kind == kind
+    return float(np.abs(real.events.value[mine]).mean()) if mine.any() else 0.0
 
 
 def _part_check(pace: Pace, part: int, deviations: float) -> Check:

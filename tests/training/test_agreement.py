@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,3 +47,12 @@ def test_tolerance_and_luck_are_not_added() -> None:
     assert agreement("g:x", Comparison("x", 100.0, 112.0, 5.0), 10.0, 3.0, "x").passed
     exact = agreement("g:x", Comparison("x", 0.0, 0.0, 0.0), 0.0, 3.0, "x")
     assert exact.passed
+
+
+def test_where_signs_cancel_a_share_is_of_the_magnitude() -> None:
+    """A mean of 0.6 that rewards of −3 and +4 leave over: 0.2 off is a twentieth of what is at stake."""
+    found = Comparison("worth", real=0.6, simulated=0.4, error=1e-9, stake=3.5)
+    assert found.scale == 3.5
+    assert agreement("value:x", found, 0.1 * found.scale, 3.0, "worth").passed
+    assert not agreement("value:x", replace(found, stake=0.0), 0.1 * abs(found.real), 3.0, "worth").passed
+    assert replace(found, stake=0.0).scale == 0.6

@@ -36,7 +36,7 @@ KNOWN = {
     "recgym": "0.48 | 0.37 | 3.74 | 4.07 | 4.16 | 2.90 | 4.32",
     "rtbgym": "13.5 | 17.26 | 14.5 | 17.21 | 17.07 | 14.3 | 17.49",
 }
-"""What issue 4 gives for orientation: behaviour, best constant, one-step trees, FQI, BCQ, CQL, PPO in the simulator.
+"""What others found, for orientation: behaviour, best constant, one-step trees, FQI, BCQ, CQL, PPO in the simulator.
 They are of another structure of RECGym (whose seed is not told), so only their order compares.
 """
 
