@@ -30,7 +30,7 @@ THIRD_PARTIES = {
     "serving": {"numpy", "grpc", "grpc_health", "grpc_reflection", "grpc_status", "grpc_tools", "google", "rich"},
     "training": {
         *("numpy", "torch", "gymnasium", "stable_baselines3", "sb3_contrib", "mlflow", "ibis", "pyarrow", "pandas"),
-        *("sklearn", "scipy", "onnx", "onnxscript", "matplotlib", "rich"),
+        *("sklearn", "threadpoolctl", "scipy", "onnx", "onnxscript", "matplotlib", "rich"),
     },
     "nextbest": {"click"},
 }

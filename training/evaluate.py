@@ -26,6 +26,7 @@ from training.oracle import LogOracle, Oracle, world_of
 from training.rollout import returns
 from training.story import Story
 from training.support import Support
+from training.threads import one_thread
 from training.tracking import Tracking
 from training.trained import Trained
 
@@ -110,6 +111,7 @@ def run(
     bundle folders instead of a training, with `log`. `truth`: a log that the first bundle's policy (of a
     training: the behaviour clone's) wrote itself. Raises LogError, BundleError, StoreError, TrainingError.
     """
+    one_thread()
     story = Story(Console())
     if candidates:
         if log is None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from engine.policy import Policy
@@ -25,6 +24,7 @@ from training.logs import read_log
 from training.network import NetworkPolicy, TwoTower
 from training.ppo import Course, Learned, PpoSettings, learn, scale_of
 from training.story import Story
+from training.threads import one_thread
 
 DAYS = 28
 DECISIONS = 3_000_000
@@ -84,7 +84,7 @@ def _told(earned: Floats) -> str:
 
 def main(arguments: list[str]) -> None:
     """Train the reference of a world and print what it is worth, on fresh customers, beside the logging policy."""
-    torch.set_num_threads(1)
+    one_thread()
     place = world(arguments[0] if arguments else "retail")
     settings = settings_of(int(arguments[1]) if len(arguments) > 1 else DECISIONS)
     story = Story(Console())

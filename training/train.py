@@ -13,7 +13,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from engine.errors import LogError, TrainingError
@@ -33,6 +32,7 @@ from training.network import NetworkPolicy
 from training.ppo import PpoSettings
 from training.quality import QualityReport, tell
 from training.story import Story
+from training.threads import one_thread
 from training.tracking import TABLE, Run, Tracking
 from training.trained import OUTCOME_MODEL
 from training.views import keep_view
@@ -130,7 +130,7 @@ def run(
 
     Raises SpecError, LogError, StoreError; TrainingError when the environment fails its certificate.
     """
-    torch.set_num_threads(1)  # networks this small gain nothing from more, and lose much when other work runs
+    one_thread()
     story = Story(Console())
     declared = Spec.read(spec)
     data = read(declared, log, wishes.seed, story)
