@@ -101,6 +101,11 @@ class Encoder:
     def size(self) -> int:
         return len(self.names)
 
+    @property
+    def context_columns(self) -> Ints:
+        """Which columns of an observation the context makes; the others are history and clock."""
+        return np.flatnonzero([name.startswith("context:") for name in self.names])
+
     def observe(self, state: JourneyState, context: Floats, now: Floats, zone: Ints) -> Floats32:
         """Observations [B, d] of B customers at `now` [B] with context [B, c] and zones [B]."""
         fold, halves = self.fold, len(self.fold.half_lives)

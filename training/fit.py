@@ -79,7 +79,7 @@ def _outcome_networks(
 
 def _history(spec: Spec) -> Ints:
     """The columns of the inputs that are neither context nor action: what the fold and the clock tell."""
-    return np.flatnonzero([not name.startswith("context:") for name in spec.encoder.names])
+    return np.setdiff1d(np.arange(spec.encoder.size), spec.encoder.context_columns)
 
 
 def _trained(samples: list[Sample], start: Start, settings: OutcomeSettings, told: Told) -> Networks:

@@ -159,9 +159,10 @@ class Panel:
         table = spec.attributes.encode(spec.catalogue)
         chain = Transitions.of(some)
         nothing = np.zeros(len(some))
-        context = np.flatnonzero([name.startswith("context:") for name in spec.encoder.names])
         targets = chain.returns(nothing, nothing, nothing + 1.0), some.reward
-        columns = telling_columns(some.observation, targets, context, settings.columns, settings.seed)
+        columns = telling_columns(
+            some.observation, targets, spec.encoder.context_columns, settings.columns, settings.seed
+        )
         likely = chances(behaviour, some.observation, some.mask)
         basis = Basis.of(some.observation, table, some.action)
         return Panel(

@@ -19,7 +19,7 @@ from training.distribution import worst
 from training.fitted import Basis, Fitted, FittedEvaluator
 from training.intervals import Estimate, Ratios, interval, mean_of, refused
 from training.journeys import Journeys
-from training.panels import context_columns, panel_of, splits_of
+from training.panels import panel_of, splits_of
 from training.reward_model import TreeModel
 from training.segments import Segment, segments
 from training.shrinkage import Chosen, tuned_doubly_robust
@@ -118,7 +118,7 @@ class Judge:
         self._reward, self._discount = self._pad(test.reward), self._pad(self._panel.discount)
         self._logged = mean_of((self._discount * self._reward).sum(axis=1))
         fold = np.random.default_rng(seed).permutation(self.customers) % FOLDS
-        basis = Basis.of(test.observation, self._panel.attributes, test.action, context_columns(spec))
+        basis = Basis.of(test.observation, self._panel.attributes, test.action, spec.encoder.context_columns)
         self._fitted, self._trees = FittedEvaluator(self._panel, basis, fold), TreeModel.of(self._panel, fold)
         self._harms = _harms(spec, test)
         self._weeks, self._splits = _weeks(test), splits_of(spec, test)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from engine.records import DAY, Floats, Ints
+from engine.records import DAY, Floats
 from engine.spec import Spec
 from training.fitted import Panel
 from training.journeys import Journeys
@@ -32,11 +32,6 @@ def splits_of(spec: Spec, test: Journeys) -> tuple[Split, ...]:
     """Customers by every context feature, as it was at their first decision."""
     first = test.context[test.step == 0]
     return tuple(split_by(feature, first[:, i]) for i, feature in enumerate(spec.context.features))
-
-
-def context_columns(spec: Spec) -> Ints:
-    """Which columns of the observation the context makes."""
-    return np.flatnonzero([name.startswith("context:") for name in spec.encoder.names])
 
 
 def _planned_end(test: Journeys, first: Floats) -> Floats:

@@ -170,7 +170,7 @@ class SoftPolicy:
 
     def __init__(self, simulator: Simulator, seed: int) -> None:
         rng = np.random.default_rng(seed)
-        self._columns = np.array([i for i, n in enumerate(simulator.spec.encoder.names) if n.startswith("context:")])
+        self._columns = simulator.spec.encoder.context_columns
         replay = simulator.replay(200, seed)
         pilot = simulate(simulator, replay, by_policy(Uniform(), 200, seed), simulator.spec, seed).context
         self._centre, self._spread = pilot.mean(axis=0), np.maximum(pilot.std(axis=0), 1e-9)
