@@ -22,9 +22,10 @@ from training.agreement import ENOUGH, Check, Comparison, agreement, luck
 from training.comparisons import SHARE
 from training.evidence import evidence_of, turns
 from training.journeys import Journeys
-from training.probes import KEPT, TILTS, tilted
+from training.probes import KEPT, TILTS
 from training.sequential import pad
 from training.support import effective_sample_size
+from training.tilted import favoured
 
 LATELY = 7
 """Decisions before the present one over which a customer may have got more of something."""
@@ -102,7 +103,7 @@ def _lately(test: Journeys, chances: Floats32, members: Bools) -> Floats:
     """
     rows = np.arange(len(test))
     for tilt in TILTS:
-        after = tilted(chances, tilt, members.astype(np.float64))[rows, test.action].astype(np.float64)
+        after = favoured(chances, tilt, members.astype(np.float64))[rows, test.action].astype(np.float64)
         ratio = np.log(np.maximum(after, 1e-9)) - np.log(np.maximum(chances[rows, test.action], 1e-9))
         upto = np.cumsum(pad(ratio, test.customer, test.step, 0.0), axis=1)
         before = np.pad(upto, ((0, 0), (1, 0)))[:, :-1]  # without the present decision

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engine.policy import Policy
-from engine.records import HOLD, Bools, Floats, Floats32
+from engine.records import HOLD, Floats, Floats32
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
 from training.agreement import Check, luck
@@ -22,6 +22,7 @@ from training.journeys import Journeys
 from training.judge import LEAST_CUSTOMERS, Judge
 from training.sequential import cumulative_weights, pad
 from training.support import LEAST_ESS, effective_sample_size
+from training.tilted import Favouring, favoured
 
 KEPT = 0.5
 """Share of the customers that the weights of whole journeys must leave as effective sample size."""
@@ -55,29 +56,6 @@ class Probe:
     estimate_error: float
 
 
-class Tilted:
-    """A policy with its log-odds tilted: π(a) e^(tilt · towards(a)), normalised. towards: Floats [n], or None for
-    towards uniform, π(a)^(1 − tilt) over what π may take.
-    """
-
-    def __init__(self, policy: Policy, tilt: float, towards: Floats | None) -> None:
-        self.version = f"{policy.version}, tilted"
-        self._policy, self._tilt, self._towards = policy, tilt, towards
-
-    def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
-        """P(action) [B, n]."""
-        return tilted(self._policy.probabilities(observation, mask), self._tilt, self._towards)
-
-
-def tilted(chances: Floats32, tilt: float, towards: Floats | None) -> Floats32:
-    """Chances [B, n] tilted; see `Tilted`. What has no chance gets none."""
-    if towards is None:
-        raised = np.where(chances > 0, np.power(np.maximum(chances, 1e-30), 1.0 - min(tilt, 1.0)), 0.0)
-    else:
-        raised = chances * np.exp(tilt * towards)
-    return np.asarray(raised / np.maximum(raised.sum(axis=1, keepdims=True), 1e-30), np.float32)
-
-
 def probes(
     spec: Spec, model: EnsembleOutcomeModel, test: Journeys, clone: Policy, seed: int, done: Callable[[], None]
 ) -> list[Probe]:
@@ -94,7 +72,7 @@ def probes(
     for name, towards in _directions(spec, test).items():
         tilt, ess = _strongest(test, chances, towards)
         if tilt:
-            policy = Tilted(clone, tilt, towards)
+            policy = Favouring(clone, tilt, towards)
             gain = judge.judge(policy).gain
             found += _probe((name, tilt, ess), _earned(spec, model, test, policy, seed) - level, gain, base)
         done()
@@ -135,7 +113,7 @@ def _strongest(test: Journeys, chances: Floats32, towards: Floats | None) -> tup
     """The strongest tilt that leaves KEPT of the customers, and what it leaves; (0, 1) when there is none."""
     taken = (np.arange(len(test)), test.action)
     for tilt in TILTS:
-        after = tilted(chances, tilt, towards)[taken].astype(np.float64)
+        after = favoured(chances, tilt, towards)[taken].astype(np.float64)
         ratio = after / np.maximum(chances[taken], 1e-6)
         weights = cumulative_weights(pad(ratio, test.customer, test.step, np.nan))
         ess = float(effective_sample_size(weights).min()) / len(weights)

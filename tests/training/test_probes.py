@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from engine.records import HOLD
 from tests.envs.tiny import TinyWorld, tiny_replay, tiny_spec
 from tests.training.played import play
-from training.probes import Probe, Tilted, _directions, _strongest, probe_checks, tilted
+from training.probes import Probe, _directions, _strongest, probe_checks
+from training.tilted import Favouring, favoured
 
 SPEC = tiny_spec()
 
@@ -19,17 +20,17 @@ def test_tilted_chances_are_chances(tilt: float, seed: int, towards_uniform: boo
     chances = (rng.random((5, 6)) + 1e-3) * mask
     chances = (chances / chances.sum(axis=1, keepdims=True)).astype(np.float32)
     towards = None if towards_uniform else 1.0 * (np.arange(6) == HOLD)
-    after = tilted(chances, abs(tilt) if towards_uniform else tilt, towards)
+    after = favoured(chances, abs(tilt) if towards_uniform else tilt, towards)
     np.testing.assert_allclose(after.sum(axis=1), 1.0, rtol=1e-5)
     assert ((after > 0) == mask).all()
-    np.testing.assert_allclose(tilted(chances, 0.0, towards), chances, rtol=1e-5)
+    np.testing.assert_allclose(favoured(chances, 0.0, towards), chances, rtol=1e-5)
 
 
 def test_a_tilt_is_one_of_log_odds() -> None:
     chances = np.array([[0.5, 0.3, 0.2]], np.float32)
-    after = tilted(chances, 0.7, np.array([1.0, 0.0, 0.0]))[0]
+    after = favoured(chances, 0.7, np.array([1.0, 0.0, 0.0]))[0]
     assert np.log(after[0] / after[1]) - np.log(0.5 / 0.3) == pytest.approx(0.7, abs=1e-5)
-    np.testing.assert_allclose(tilted(chances, 1.4, None), 1 / 3, rtol=1e-5)
+    np.testing.assert_allclose(favoured(chances, 1.4, None), 1 / 3, rtol=1e-5)
 
 
 def test_the_strongest_tilt_leaves_half_of_the_customers() -> None:
@@ -52,7 +53,7 @@ def test_a_tilted_policy_keeps_to_the_mask() -> None:
             return np.asarray(mask / mask.sum(axis=1, keepdims=True), np.float32)
 
     mask = np.array([[True, False, True]])
-    found = Tilted(Even(), 1.0, np.array([0.0, 1.0, 1.0])).probabilities(np.zeros((1, 4), np.float32), mask)
+    found = Favouring(Even(), 1.0, np.array([0.0, 1.0, 1.0])).probabilities(np.zeros((1, 4), np.float32), mask)
     assert found[0, 1] == 0
     assert found[0, 2] == pytest.approx(np.e / (1 + np.e))
 
