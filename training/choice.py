@@ -13,10 +13,10 @@ from engine.errors import TrainingError
 from engine.policy import Policy
 from engine.records import Floats32
 from engine.spec import Spec
-from training.distil import chances
 from training.intervals import Estimate
 from training.journeys import Journeys
 from training.judge import LEAST_CUSTOMERS, Judge
+from training.panels import probabilities_of
 from training.tilted import tilt
 
 DOUBT = 1.0
@@ -52,12 +52,12 @@ class Chooser:
         """
         enough = len(valid.customer_ids) >= LEAST_CUSTOMERS
         self._judge = Judge(spec, valid, behaviour, seed) if enough else None
-        self._valid, self._base = valid, chances(behaviour, valid.observation, valid.mask)
+        self._valid, self._base = valid, probabilities_of(behaviour, valid.observation, valid.mask)
         self._gains: dict[str, Estimate | None] = {}
 
     def consider(self, name: str, policy: Policy) -> Estimate | None:
         """The estimated gain of a policy over the log; None where nobody can be judged."""
-        return self._weigh(name, chances(policy, self._valid.observation, self._valid.mask))
+        return self._weigh(name, probabilities_of(policy, self._valid.observation, self._valid.mask))
 
     def consider_tilt(self, name: str, advantage: Floats32, temperature: float, epsilon: float) -> Estimate | None:
         """As `consider`, of the clone tilted by these advantages [N, n] at the validation decisions."""

@@ -14,15 +14,14 @@ import torch
 from torch import Tensor
 
 from engine.policy import Policy
-from engine.records import Bools, Floats32, Ints
+from engine.records import Ints
 from engine.spec import Spec
 from training.clone import FitSettings, Fitted, Progress, Tensors, fit
 from training.journeys import Journeys
 from training.network import NetworkPolicy, TwoTower
+from training.panels import probabilities_of
 
 TINY = 1e-12
-BLOCK = 4_096
-"""Decisions whose probabilities are asked for at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +75,10 @@ def distil(
     return Distilled(fitted, float(terms.sum(axis=1, dtype=np.float64).mean()))
 
 
-def chances(policy: Policy, observation: Floats32, mask: Bools) -> Floats32:
-    """The policy's probabilities [N, n], asked for in blocks."""
-    blocks = [slice(i, i + BLOCK) for i in range(0, max(len(observation), 1), BLOCK)]
-    return np.concatenate([policy.probabilities(observation[b], mask[b]) for b in blocks])
-
-
 def _lesson(teacher: Policy, journeys: Journeys, rows: Ints) -> Tensors:
     """Some decisions with the teacher's probabilities as what is wanted."""
     some = Tensors.of(journeys).take(torch.from_numpy(rows))
-    wanted = chances(teacher, some.observation.numpy(), some.mask.numpy())
+    wanted = probabilities_of(teacher, some.observation.numpy(), some.mask.numpy())
     return replace(some, wanted=torch.from_numpy(wanted))
 
 

@@ -25,10 +25,10 @@ from training.network import moments
 
 PENALTIES = (1.0, 2.0, 4.0, 8.0)
 """How hard it may be for a column of history to be heard; see `OutcomeSettings.penalty`."""
+SHORT = 300
+"""Steps at most of the trainings that settle the penalty."""
 LEVELS = 16
 """A number of the context with so few values is told to the networks value by value as well."""
-SHORT = 300
-"""Steps at most of the trainings that settle it."""
 
 
 def fit_outcome_model(

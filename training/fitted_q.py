@@ -23,10 +23,11 @@ from engine.spec import Spec
 from training.advantages import Advantages, Growth, Mean, Products, Trees, telling_columns
 from training.choice import Choice, Chooser
 from training.clone import Progress
-from training.distil import Distilled, DistilSettings, chances, distil
+from training.distil import Distilled, DistilSettings, distil
 from training.fitted import Basis
 from training.journeys import Journeys
 from training.network import NetworkPolicy, TwoTower
+from training.panels import probabilities_of
 from training.tilted import Tilted
 from training.transitions import Transitions
 
@@ -163,7 +164,7 @@ class Panel:
         columns = telling_columns(
             some.observation, targets, spec.encoder.context_columns, settings.columns, settings.seed
         )
-        likely = chances(behaviour, some.observation, some.mask)
+        likely = probabilities_of(behaviour, some.observation, some.mask)
         basis = Basis.of(some.observation, table, some.action)
         return Panel(
             chain=chain,

@@ -24,9 +24,10 @@ from torch.nn import functional
 from engine.records import Floats, Floats32, Ints
 from engine.spec import Spec
 from training.clone import FitSettings, Fitted, Progress, Tensors, fit, new_network
-from training.distil import TINY, chances
+from training.distil import TINY
 from training.journeys import Journeys
 from training.network import NetworkPolicy, TwoTower
+from training.panels import probabilities_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def train_greedy(
     models = _reward_models(spec, train, valid, settings)
     lessons = []
     for part, whose in ((train, train.customer % settings.folds), (valid, np.full(len(valid), -1))):
-        likely = chances(behaviour, part.observation, part.mask)
+        likely = probabilities_of(behaviour, part.observation, part.mask)
         lessons.append(_lesson(models, part, whose, likely, (attributes, settings.largest)))
 
     def loss(network: TwoTower, keys: Tensor, decisions: Tensors) -> Tensor:

@@ -19,7 +19,7 @@ from training.distribution import worst
 from training.fitted import Basis, Fitted, FittedEvaluator
 from training.intervals import Estimate, Ratios, interval, mean_of, refused
 from training.journeys import Journeys
-from training.panels import panel_of, splits_of
+from training.panels import panel_of, probabilities_of, splits_of
 from training.reward_model import TreeModel
 from training.segments import Segment, segments
 from training.shrinkage import Chosen, tuned_doubly_robust
@@ -41,7 +41,6 @@ TAIL = 0.1
 """The share of journeys, the worst ones, whose mean is told beside that of all."""
 
 FOLDS = 5
-ROWS = 8_192
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +134,7 @@ class Judge:
 
     def judge(self, policy: Policy) -> Judged:
         """Everything the log says about a policy, from its probabilities at the logged decisions."""
-        return self.of(_probabilities(policy, self._test))
+        return self.of(probabilities_of(policy, self._test.observation, self._test.mask))
 
     def of(self, chances: Floats32) -> Judged:
         """As `judge`, of the policy with these probabilities [N, n] at the logged decisions."""
@@ -267,13 +266,9 @@ def _propensities(test: Journeys, behaviour: Policy | None) -> tuple[Floats, boo
         raise TrainingError(
             f"{missing.mean():.0%} of the decisions have no propensity, and there is no behaviour clone to estimate it"
         )
-    guessed = _probabilities(behaviour, test)[np.arange(len(test)), test.action].astype(np.float64)
+    likely = probabilities_of(behaviour, test.observation, test.mask)
+    guessed = likely[np.arange(len(test)), test.action].astype(np.float64)
     return np.where(missing, np.maximum(guessed, 1e-6), test.propensity), True
-
-
-def _probabilities(policy: Policy, test: Journeys) -> Floats32:
-    blocks = [slice(i, i + ROWS) for i in range(0, len(test), ROWS)]
-    return np.concatenate([policy.probabilities(test.observation[b], test.mask[b]) for b in blocks])
 
 
 def _harms(spec: Spec, test: Journeys) -> dict[str, Floats]:

@@ -1,12 +1,22 @@
-"""Journeys as what the fitted evaluators take, and how their customers are told apart."""
+"""Journeys as what the fitted evaluators take, how their customers are told apart, and what a policy would do there."""
 
 import numpy as np
 
-from engine.records import DAY, Floats
+from engine.policy import Policy
+from engine.records import DAY, Bools, Floats, Floats32
 from engine.spec import Spec
 from training.fitted import Panel
 from training.journeys import Journeys
 from training.segments import Split, split_by
+
+BLOCK = 8_192
+"""Decisions whose probabilities are asked for at once."""
+
+
+def probabilities_of(policy: Policy, observation: Floats32, mask: Bools) -> Floats32:
+    """The policy's probabilities [N, n] at N decisions, asked for in blocks."""
+    blocks = [slice(i, i + BLOCK) for i in range(0, max(len(observation), 1), BLOCK)]
+    return np.concatenate([policy.probabilities(observation[b], mask[b]) for b in blocks])
 
 
 def panel_of(spec: Spec, test: Journeys) -> Panel:
