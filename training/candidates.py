@@ -13,7 +13,7 @@ from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
 from training import network as networks
 from training import report
-from training.choice import Choice
+from training.choice import Pick
 from training.clone import Fitted
 from training.constants import best_constant
 from training.export import export_bundle
@@ -124,13 +124,13 @@ def candidates(ground: Ground, settings: Settings, story: Story) -> Iterator[Mad
 def _ppo(ground: Ground, settings: Settings, story: Story) -> Made:
     careful = _careful(ground, settings, story)
     data, start = (ground.train, ground.valid), ground.clone.network
-    with story.stage(f"training PPO in the environment, {settings.seeds} seeds") as progress:
+    with story.stage(f"training PPO in the environment, {settings.seeds} times") as progress:
         found = train_several(ground.spec, ground.model, data, start, (careful, settings.seeds), progress)
     params = asdict(found.settings)
     for number, (gains, score, supported) in enumerate(zip(found.gains, found.scores, found.supported, strict=True)):
         if len(gains):
             told = f"gains {gains.mean():.3g} in the environment, {score:.3g} for certain"
-            params[f"seed {careful.seed + number}"] = told + ("" if supported else "; the log cannot judge it")
+            params[f"training {number + 1}"] = told + ("" if supported else "; the log cannot judge it")
     about = "MaskablePPO in the learned environment: plans over the whole journey, kept near the log."
     return Made("ppo", found.learned.network, about, params, curve=found.learned.curve, seconds=story.last)
 
@@ -156,7 +156,7 @@ def from_log(
     yield Made("greedy", greedy.network, about, asdict(settings.greedy), greedy, None, story.last)
 
 
-def _chosen(choice: Choice) -> Mapping[str, object]:
+def _chosen(choice: Pick) -> Mapping[str, object]:
     """What the validation customers said, for the run's parameters."""
     told = {f"tried {name}": "no support" if s is None else f"{s:.3g}" for name, s in choice.scores.items()}
     return {"chosen": choice.name, "chosen by": "the log" if choice.told else "default: the log supports none"} | told

@@ -24,7 +24,7 @@ DOUBT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Pick:
     """name: what was chosen. gain: its estimated gain over the log, in the currency; None = the log cannot tell.
     scores: the gain less DOUBT standard errors of all that were considered; None = no support.
     """
@@ -63,7 +63,7 @@ class Chooser:
         """As `consider`, of the clone tilted by these advantages [N, n] at the validation decisions."""
         return self._weigh(name, tilt(self._base, advantage, self._valid.mask, temperature, epsilon))
 
-    def best(self) -> Choice:
+    def best(self) -> Pick:
         """Raises TrainingError when nothing was considered."""
         if not self._gains:
             raise TrainingError("found no policy to choose from, expected at least one")
@@ -71,7 +71,7 @@ class Chooser:
         told = {name: found for name, found in scores.items() if found is not None}
         name = max(told, key=lambda key: told[key]) if told else next(iter(scores))
         gain = self._gains[name]
-        return Choice(name, gain.value if gain is not None else None, scores)
+        return Pick(name, gain.value if gain is not None else None, scores)
 
     def _weigh(self, name: str, table: Floats32) -> Estimate | None:
         self._gains[name] = self._judge.of(table).gain if self._judge else None

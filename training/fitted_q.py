@@ -21,7 +21,7 @@ import numpy as np
 from engine.records import Floats, Floats32, Ints
 from engine.spec import Spec
 from training.advantages import Advantages, Growth, Mean, Products, Trees, telling_columns
-from training.choice import Choice, Chooser
+from training.choice import Pick, Chooser
 from training.clone import Progress
 from training.distil import Distilled, DistilSettings, distil
 from training.fitted import Basis
@@ -79,7 +79,7 @@ class FittedQ:
     """The network, what was chosen for it, how well it learned the teacher, and the rounds of the form that won."""
 
     distilled: Distilled
-    choice: Choice
+    choice: Pick
     rounds: tuple[Round, ...]
 
 
@@ -97,7 +97,7 @@ def train_fitted_q(
     """
     train, valid = data[0], _some(data[1], settings.decisions // 3)
     behaviour = NetworkPolicy(clone, spec.attributes.encode(spec.catalogue), "clone")
-    panel = Panel.of(spec, train, behaviour, settings)
+    panel = QPanel.of(spec, train, behaviour, settings)
     found = tuple(rounds(panel, settings, "trees"))
     products = next(rounds(panel, settings, "products"))
     both = Mean((found[-1].advantages, products.advantages))
@@ -120,7 +120,7 @@ def train_fitted_q(
     return FittedQ(distilled, choice, found)
 
 
-def rounds(panel: "Panel", settings: FittedQSettings, form: str) -> Iterator[Round]:
+def rounds(panel: "QPanel", settings: FittedQSettings, form: str) -> Iterator[Round]:
     """The iterations with A of this form (`trees` or `products`), each with what it found."""
     value = np.full(len(panel.chain.reward), panel.average())
     taken, trace = value, np.ones(len(value))
@@ -138,7 +138,7 @@ def rounds(panel: "Panel", settings: FittedQSettings, form: str) -> Iterator[Rou
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
+class QPanel:
     """What all rounds share. chain: the transitions. observation: [N, d]. columns: Ints, what trees look at; seen:
     these columns [N, c]. action: Ints [N]. offered: Ints [N, m], drawn from the clone. table: attributes [n, k]. basis,
     expected: see `Products.fit`.
@@ -155,7 +155,7 @@ class Panel:
     expected: Floats32
 
     @staticmethod
-    def of(spec: Spec, journeys: Journeys, behaviour: NetworkPolicy, settings: FittedQSettings) -> "Panel":
+    def of(spec: Spec, journeys: Journeys, behaviour: NetworkPolicy, settings: FittedQSettings) -> "QPanel":
         some = _some(journeys, settings.decisions)
         table = spec.attributes.encode(spec.catalogue)
         chain = Transitions.of(some)
@@ -166,7 +166,7 @@ class Panel:
         )
         likely = probabilities_of(behaviour, some.observation, some.mask)
         basis = Basis.of(some.observation, table, some.action)
-        return Panel(
+        return QPanel(
             chain=chain,
             observation=some.observation,
             columns=columns,

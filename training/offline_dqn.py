@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from engine.records import Floats32
 from engine.spec import Spec
-from training.choice import Choice, Chooser
+from training.choice import Pick, Chooser
 from training.clone import Progress, Tensors, new_network
 from training.journeys import Journeys
 from training.network import NetworkPolicy, TwoTower
@@ -222,7 +222,7 @@ class LearnedOffline:
     """The network at the sharpness that was chosen, and the mean loss at steps (both [k])."""
 
     network: TwoTower
-    choice: Choice
+    choice: Pick
     steps: tuple[int, ...]
     loss: tuple[float, ...]
 
