@@ -27,6 +27,8 @@ PENALTIES = (1.0, 2.0, 4.0, 8.0)
 """How hard it may be for a column of history to be heard; see `OutcomeSettings.penalty`."""
 SHORT = 300
 """Steps at most of the trainings that settle the penalty."""
+SEARCHES = len(PENALTIES) + 3
+"""Trainings at most that settle how an ensemble is trained: the penalties and `efforts`."""
 LEVELS = 16
 """A number of the context with so few values is told to the networks value by value as well."""
 
@@ -85,11 +87,11 @@ def _history(spec: Spec) -> Ints:
 def _trained(samples: list[Sample], start: Start, settings: OutcomeSettings, told: Told) -> Networks:
     """The ensemble, with the penalty on history and the effort that the second sample asks for."""
     if settings.penalty is None:
-        settings = replace(settings, penalty=_penalty(samples, start, settings))
-    return train_members(samples, start, _effort(samples, start, settings), told).networks
+        settings = replace(settings, penalty=_penalty(samples, start, settings, told))
+    return train_members(samples, start, _effort(samples, start, settings, told), told).networks
 
 
-def _effort(samples: list[Sample], start: Start, settings: OutcomeSettings) -> OutcomeSettings:
+def _effort(samples: list[Sample], start: Start, settings: OutcomeSettings, told: Told) -> OutcomeSettings:
     """The settings of the last of `efforts` that explains the second sample clearly better than the one before, by one
     member each.
 
@@ -98,8 +100,9 @@ def _effort(samples: list[Sample], start: Start, settings: OutcomeSettings) -> O
     rising for as long as the networks are given room and time.
     """
     chosen, found = settings, None
-    for tried in efforts(settings):
+    for number, tried in enumerate(efforts(settings), 1):
         trained = train_members(samples, start, replace(tried, members=1), Told(None, 1))
+        told.search((len(PENALTIES) + number) / SEARCHES)
         if found is not None and _as_good(found, trained, 2.0):
             break
         chosen, found = tried, trained
@@ -120,7 +123,7 @@ def efforts(settings: OutcomeSettings) -> tuple[OutcomeSettings, ...]:
     return settings, longer, wider
 
 
-def _penalty(samples: list[Sample], start: Start, settings: OutcomeSettings) -> float:
+def _penalty(samples: list[Sample], start: Start, settings: OutcomeSettings, told: Told) -> float:
     """The largest of PENALTIES that explains the second sample as well as the best, up to a standard error, in short
     trainings (the one-standard-error rule: Breiman, Friedman, Olshen & Stone 1984, 3.4).
 
@@ -130,8 +133,9 @@ def _penalty(samples: list[Sample], start: Start, settings: OutcomeSettings) -> 
     """
     short = replace(settings, members=min(2, settings.members), most_steps=SHORT, checks=4)
     found = list[Trained]()
-    for penalty in PENALTIES:
+    for number, penalty in enumerate(PENALTIES, 1):
         found.append(train_members(samples, start, replace(short, penalty=penalty), Told(None, 1)))
+        told.search(number / SEARCHES)
         best = min(found, key=lambda f: float(f.nll.mean()))
         if not _as_good(found[-1], best, 2.0):
             break  # and more would be worse

@@ -21,7 +21,7 @@ import numpy as np
 from engine.records import Floats, Floats32, Ints
 from engine.spec import Spec
 from training.advantages import Advantages, Growth, Mean, Products, Trees, telling_columns
-from training.choice import Pick, Chooser
+from training.choice import Chooser, Pick
 from training.clone import Progress
 from training.distil import Distilled, DistilSettings, distil
 from training.fitted import Basis

@@ -259,10 +259,19 @@ class Told:
     """Tells the progress of one or two ensembles as one, in percent."""
 
     def __init__(self, progress: Progress | None, parts: int) -> None:
-        self._progress, self._parts, self._finished = progress, parts, 0
+        self._progress, self._parts, self._finished, self._searched = progress, parts, 0, 0.0
+
+    def search(self, share: float) -> None:
+        """How much is done of the search for the settings of the present ensemble: half of its work."""
+        self._searched = share / 2
+        self._tell(self._searched)
 
     def part(self, share: float) -> None:
-        """How much of the present ensemble is done; 1 goes on to the next."""
+        """How much of the present ensemble is done, after the search if there was one; 1 goes on to the next."""
+        self._tell(self._searched + (1.0 - self._searched) * share)
+        if share == 1.0:
+            self._finished, self._searched = self._finished + 1, 0.0
+
+    def _tell(self, share: float) -> None:
         if self._progress is not None:
             self._progress(round(100 * (self._finished + share) / self._parts), 100)
-        self._finished += share == 1.0

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from engine.records import Floats32
 from engine.spec import Spec
-from training.choice import Pick, Chooser
+from training.choice import Chooser, Pick
 from training.clone import Progress, Tensors, new_network
 from training.journeys import Journeys
 from training.network import NetworkPolicy, TwoTower
