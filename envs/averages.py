@@ -107,9 +107,8 @@ class MeanNumber:
         beyond = int(np.ceil(np.log(max(most / _EXACT, 1.0)) / np.log(_RATIO)))
         far = np.unique(np.round(np.geomspace(_EXACT, max(most, _EXACT), beyond + 1)).astype(np.int64))
         weight = np.ones(len(exact) + len(far) - 1)
-        gap = np.diff(
-            far
-        )  # Σ over (a, b] of a line from a to b: (b − a − 1) / 2 of its start, (b − a + 1) / 2 of its end
+        # Σ over (a, b] of a line from a to b: (b − a − 1) / 2 of its start, (b − a + 1) / 2 of its end
+        gap = np.diff(far)
         weight[len(exact) :] = (gap + 1) / 2
         weight[len(exact) - 1 : -1] += (gap - 1) / 2
         k = np.concatenate([[1], exact, far[1:], [most + 1]])

@@ -104,15 +104,16 @@ def test_progress_goes_to_the_end() -> None:
     assert told[-1] == (100, 100)
 
 
-def test_a_large_log_is_decided_by_steps_and_judged_several_times_a_pass() -> None:
+def test_a_large_log_is_decided_by_steps_and_judged_several_times_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps, not passes, end a training; here there are three times as many steps in the five passes."""
     train, valid, told = journeys(60), journeys(20, 1), list[int]()
-    few = replace(SMALL, batch=4, least_steps=1, patience=99)
+    few = replace(SMALL, batch=4, least_steps=1, patience=99, penalty=1.0)
+    monkeypatch.setattr(fit, "efforts", lambda settings: (settings,))
     steps = 5 * (len(train) // 4)
     fit_outcome_model(
         SPEC, train, valid, replace(few, most_steps=steps // 3, checks=8), lambda done, _: told.append(done)
     )
-    assert len(told) == 2 * (8 + 1)  # of two ensembles, and that each is done
+    assert len(told) == 2 * (1 + 8 + 1)  # of two ensembles: the one search, each check, and that it is done
     assert told[-1] == 100
 
 

@@ -23,15 +23,9 @@ from envs.simulate import value
 from envs.worlds import World, world
 from tests.benchmarks.quality.learners import DAYS, FRESH_SEED, log_of
 from tests.benchmarks.quality.study import Cell, Line, Study
-from training.candidates import CLONE, Ground, candidates
-from training.certificate import certificate
-from training.clone import FitSettings, clone_behaviour
-from training.evaluate import Setting, evaluate
-from training.export import export_bundle
-from training.fit import fit_outcome_model
+from tests.benchmarks.quality.whole_way import whole_way
+from training.candidates import CLONE
 from training.gate import choose
-from training.members import OutcomeSettings
-from training.network import NetworkPolicy
 from training.story import Story
 from training.train import Plan, Wishes
 
@@ -41,20 +35,14 @@ def run(cell: Cell) -> dict[str, Any]:
     torch.set_num_threads(1)
     place, seed, story = world(cell["world"]), int(cell["seed"]), Story(Console(quiet=True))
     spec = free(place.spec) if cell.get("free") else place.spec
-    train, valid, test = log_of(place, int(cell["customers"]), seed, spec).split(seed)
-    settings = Plan.of(Wishes(seed=seed, steps=cell["steps"]), len(train)).candidates
-    clone = clone_behaviour(spec, train, valid, FitSettings(seed=seed))
-    stand_in = NetworkPolicy(clone.network, spec.attributes.encode(spec.catalogue))
-    model = fit_outcome_model(spec, train, valid, OutcomeSettings(seed=seed))
-    certified = certificate(spec, model, test, stand_in, seed)
+    parts = log_of(place, int(cell["customers"]), seed, spec).split(seed)
+    plan = Plan.of(Wishes(seed=seed, steps=cell["steps"]), len(parts[0]))
     with TemporaryDirectory() as folder:
-        made = list(candidates(Ground(spec, train, valid, model, clone, certified.card()), settings, story))
-        bundles = {m.name: export_bundle(m.network, spec, {"name": m.name}, Path(folder) / m.name) for m in made}
-        report = evaluate({name: b.policy for name, b in bundles.items()}, Setting(spec, test, True, stand_in), seed)
-        choice = choose(report, certified.passed)
-        champion = bundles[choice.champion].policy
+        way = whole_way(spec, parts, plan, seed, Path(folder), story)
+        choice = choose(way.report, way.certificate.passed)
+        champion = way.bundles[choice.champion].policy
         gain = None if choice.champion == CLONE else _gain(place, champion, cell)
-    failed = [check.name for check in certified.failures()]
+    failed = [check.name for check in way.certificate.failures()]
     bounds = {v.candidate: round(v.bound, 4) for v in choice.verdicts if v.bound is not None}
     return {"champion": choice.champion, "promoted": choice.beats, "gain": gain, "failed": failed, "bounds": bounds}
 

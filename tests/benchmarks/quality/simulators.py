@@ -18,14 +18,9 @@ from engine.records import Floats
 from engine.spec import Spec
 from tests.benchmarks.quality.simulator import Always, Simulator, SoftPolicy
 from tests.benchmarks.quality.study import Cell, Line, Study
-from training.candidates import CLONE, Ground, candidates
-from training.certificate import Certificate, certificate
-from training.clone import clone_behaviour
-from training.evaluate import Setting, evaluate
-from training.export import export_bundle
-from training.fit import fit_outcome_model
+from tests.benchmarks.quality.whole_way import whole_way
+from training.certificate import Certificate
 from training.gate import choose
-from training.network import NetworkPolicy
 from training.story import Story
 from training.train import Data, Plan, Wishes, read
 
@@ -70,34 +65,21 @@ def _trained(
     """The bundles of all candidates, and what environment, test customers and gate say of them."""
     (folder, story), seed = place, int(cell["seed"])
     plan = Plan.of(Wishes(seed=seed, steps=cell.get("steps")), len(data.train))
-    clone = clone_behaviour(spec, data.train, data.valid, plan.clone)
-    with story.stage("learning what customers do"):
-        model = fit_outcome_model(spec, data.train, data.valid, plan.outcomes)
-    stand_in = NetworkPolicy(clone.network, spec.attributes.encode(spec.catalogue))
-    with story.stage("checking the environment"):
-        checked = certificate(spec, model, data.test, stand_in, seed)
-    bundles: dict[str, Bundle] = {}
+    way = whole_way(spec, (data.train, data.valid, data.test), plan, seed, folder, story)
     details: dict[str, dict[str, Any]] = {}
-    for made in candidates(Ground(spec, data.train, data.valid, model, clone), plan.candidates, story):
-        bundles[made.name] = export_bundle(made.network, spec, {"name": made.name}, folder / made.name)
-        details[made.name] = {
-            key: str(made.params[key]) for key in ("chosen", "action", "pessimism") if key in made.params
-        }
-    policies = {name: bundle.policy for name, bundle in bundles.items()}
-    setting = Setting(spec, data.test, True, bundles[CLONE].policy, model)
-    with story.stage("judging"):
-        report = evaluate(policies, setting, seed)
-    for e in report.evaluations:
+    for e in way.report.evaluations:
+        params = way.made[e.candidate].params
+        details[e.candidate] = {k: str(params[k]) for k in ("chosen", "action", "pessimism") if k in params}
         told = {"estimate": e.value.value, "note": e.value.note, "bound": e.bound}
         details[e.candidate] |= told | {"environment": e.environment.value if e.environment else None}
-    verdict, willing = choose(report, checked.passed), choose(report, True)
-    return bundles, {
+    verdict, willing = choose(way.report, way.certificate.passed), choose(way.report, True)
+    return way.bundles, {
         "candidates": details,
-        "logged": report.logged.value,
+        "logged": way.report.logged.value,
         "promoted": verdict.champion,
         "promoted if certified": willing.champion,
         "refused": {v.candidate: v.why for v in willing.verdicts if not v.passed},
-        "certificate": _told(checked),
+        "certificate": _told(way.certificate),
     }
 
 
