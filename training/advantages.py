@@ -109,11 +109,8 @@ class Products:
         cross-validation (Golub, Heath & Wahba 1979).
         """
         directions = _directions(basis, observation)
-        products = _products(directions, basis.table[action] - expected)
-        width = products.std(axis=0, dtype=np.float64)
-        scale = np.divide(1.0, width, out=np.zeros_like(width), where=width > 1e-9)
-        gram = (products.T @ products).astype(np.float64) * scale[:, None] * scale
-        theta = scale * _ridge(gram, scale * (residual @ products), float(residual @ residual), len(products))
+        products = Basis.products(directions, basis.table[action] - expected)
+        theta = ridge_by_gcv(products, residual)
         return Products(basis, theta.reshape(directions.shape[1], -1).astype(np.float32))
 
     def of(self, observation: Floats32, action: Ints) -> Floats:
@@ -141,6 +138,14 @@ def telling_columns(observation: Floats32, targets: tuple[Floats, ...], always: 
     return np.sort(varying[np.argsort(-weight, kind="stable")[:most]])
 
 
+def ridge_by_gcv(x: Floats32, y: Floats) -> Floats:
+    """Ridge coefficients [p] of y [N] on standardised columns x [N, p], for x as it is; constant columns get 0."""
+    width = x.std(axis=0, dtype=np.float64)
+    scale = np.divide(1.0, width, out=np.zeros_like(width), where=width > 1e-9)
+    gram = (x.T @ x).astype(np.float64) * scale[:, None] * scale
+    return np.asarray(scale * _ridge(gram, scale * (y @ x), float(y @ y), len(x)), np.float64)
+
+
 def _ridge(gram: Floats, target: Floats, total: float, rows: int) -> Floats:
     """Ridge coefficients [p] at the penalty with the least GCV score, rows · RSS / (rows − degrees of freedom)²."""
     values, vectors = np.linalg.eigh(gram)
@@ -159,7 +164,3 @@ def _directions(basis: Basis, observation: Floats32) -> Floats32:
     """u [B, r + 1]."""
     _, crossed = basis.state(observation, np.zeros(len(observation)))
     return np.delete(crossed, 1, axis=1)  # `left`: a policy does not know it
-
-
-def _products(directions: Floats32, z: Floats32) -> Floats32:
-    return np.asarray((directions[:, :, None] * z[:, None, :]).reshape(len(z), -1))

@@ -52,7 +52,7 @@ class Setting:
 def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, story: Story | None = None) -> Report:
     """Judge each candidate. Raises TrainingError when the test customers cannot judge anybody."""
     rivals = max(1, sum(name != CLONE for name in candidates))
-    judge = Judge(setting.spec, setting.test, setting.behaviour, seed, ERROR / rivals)
+    judge = Judge(setting.spec, setting.test, setting.behaviour, seed, ERROR / rivals, setting.model)
     found = []
     story = story or Story(Console(quiet=True))
     with story.stage("estimating what the candidates are worth") as progress:

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.errors import TrainingError
+from training.harms import Harm
 from training.intervals import Estimate
-from training.judge import Harm
 from training.segments import Segment
 
 EVALUATION = "evaluation/evaluation.json"

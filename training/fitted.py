@@ -1,5 +1,4 @@
-"""What sequential estimators need fitted: Q̂ of a policy and marginal weights, both linear in the same
-features.
+"""What sequential estimators need fitted to the log: Q̂ of a policy, linear in features of state and action.
 
 φ(s, a) = [x(s), x̃(s) ⊗ z(a)]: everything the policy sees, and a few directions of it crossed with the
 action's attributes. Linear in z, so Σ_a π(a|s) φ(s, a) needs only π's mean attributes: a hundred actions cost
@@ -27,6 +26,12 @@ RIDGE = 1.35
 the root of their ratio. Chosen in the retail world, see training/README.md.
 """
 
+ROUNDS, CONVERGED = 3, 1e-4
+"""Iterations of fitted Q evaluation at most, in lengths of the longest journey; the relative change that ends them. One
+length is too short: what is worth k more decisions has a bend k before the end, which features linear in the time
+that is left cannot follow, only their fixed point can.
+"""
+
 BLOCK = 8_192
 """Decisions whose features are made at once."""
 
@@ -38,7 +43,7 @@ class Panel:
     customer: Ints [N], 0..J−1. step: Ints [N], 0.. in each journey. action: Ints [N]. reward: Floats [N].
     discount: Floats [N], γ**days since the journey's first decision. left: Floats [N] in [0, 1], the
     discounted share of the horizon that is still to come. observation: Floats32 [N, d]. attributes: Floats32
-    [n, k] of the actions.
+    [n, k] of the actions. horizon: what left = 1 stands for, discounted days.
     """
 
     customer: Ints
@@ -49,6 +54,7 @@ class Panel:
     left: Floats
     observation: Floats32
     attributes: Floats32
+    horizon: float = 1.0
 
     def __len__(self) -> int:
         return len(self.action)
@@ -89,8 +95,8 @@ class Basis:
         Crossed are its principal directions and, where the logged `action` [M] is given, those along which the log's
         choices vary most: who targets by something makes it a confounder of every comparison of actions. No reward is
         looked at. `exact`: columns of the observation by which customers are told apart whatever is done to them (the
-        context); weights balance them without shrinkage, where the log is large enough: a targeted segment that is
-        out of balance flatters what it was given.
+        context), fitted without shrinkage, where the log is large enough: a targeted segment that is out of balance
+        flatters what it was given.
         """
         spread = observation.std(axis=0, dtype=np.float64)
         scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-6).astype(np.float32)
@@ -135,7 +141,12 @@ class Basis:
 
     def features(self, x: Floats32, crossed: Floats32, z: Floats32) -> Floats32:
         """φ [B, p] for z [B, k']: rows of the table, or a policy's mean of them."""
-        return np.concatenate([x, (crossed[:, :, None] * z[:, None, :]).reshape(len(x), -1)], axis=1)
+        return np.concatenate([x, self.products(crossed, z)], axis=1)
+
+    @staticmethod
+    def products(crossed: Floats32, z: Floats32) -> Floats32:
+        """crossed ⊗ z, [B, (r + 2) k']."""
+        return np.asarray((crossed[:, :, None] * z[:, None, :]).reshape(len(z), -1))
 
     def product(self, coefficients: Floats, x: Floats32, crossed: Floats32, z: Floats32) -> Floats:
         """φ @ coefficients [B], without making φ."""
@@ -146,34 +157,18 @@ class Basis:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """For each decision, all Floats [N] and cross-fitted.
-
-    q = Q̂(s, a) of the logged action. v = Σ_a π(a|s) Q̂(s, a). w = weight of (s, a) under π: that of the state times
-    π(a|s) / μ(a|s), with mean 1 over the customers at each decision; negative where the policy's flow can only be
-    extrapolated.
-    """
+    """For each decision, both Floats [N]: q = Q̂(s, a) of the logged action, v = Σ_a π(a|s) Q̂(s, a)."""
 
     q: Floats
     v: Floats
-    w: Floats
-
-    @property
-    def extrapolated(self) -> float:
-        """The share of the weights' mass that is negative: what no customer of the log stands for."""
-        return float(-self.w[self.w < 0].sum() / max(np.abs(self.w).sum(), 1e-300))
 
 
 class FittedEvaluator:
-    """Q̂ and marginal weights for any policy on one log, cross-fitted over folds of the customers.
+    """Q̂ for any policy on one log, cross-fitted over folds of the customers.
 
-    Fitted Q evaluation (Le, Voloshin & Yue 2019) iterates θ ← (K + Λ)⁻¹ Σ d φ (r + γ φ'ᵀθ), as often as the longest
-    journey has decisions, with K = Σ d φ φᵀ and φ' = Σ_a π(a|s') φ(s', a). The weight of a state, 1 + xᵀβ, carries the
-    flow of customers forward, each step with the exact ratio ρ = π(a|s) / μ(a|s) of what was done: β ← (K_x + Λ)⁻¹
-    (Σ x_0 + Σ d γ ρ x' (1 + xᵀβ) − Σ d x), so that Σ d w_x f = Σ f_0 + Σ d γ ρ w_x f' for every f in the span of x
-    (marginalised importance sampling: Liu et al. 2018; Xie, Ma & Wang 2019). The ridge Λ shrinks it to 1: the logging
-    policy itself. w = w_x ρ. So only the distribution of states rests on a linear model, never the choice of actions;
-    with one decision it is plain importance sampling. Fails where the density of states is far from linear in x and
-    Q̂ is wrong too, or where the policy leaves the log's support.
+    Fitted Q evaluation (Le, Voloshin & Yue 2019) iterates θ ← (K + Λ)⁻¹ Σ d φ (r + γ φ'ᵀθ) until it rests, with K =
+    Σ d φ φᵀ and φ' = Σ_a π(a|s') φ(s', a). Fails where Q̂ is far from linear, and where the log has too few customers
+    for as many features: then it is shrunk towards what everybody earns.
     """
 
     def __init__(self, panel: Panel, basis: Basis, fold: Ints, ridge: float | None = None) -> None:
@@ -186,55 +181,38 @@ class FittedEvaluator:
         self._follow = np.flatnonzero(panel.carry() > 0)
         moments = [self._moments(np.flatnonzero(self._fold == k)) for k in range(int(fold.max()) + 1)]
         gram, reward = (sum(part) for part in zip(*moments, strict=True))
-        self._inverse, self._state_inverse, self._gain, self._base = [], [], [], []
+        self._inverse, self._gain = [], []
         for part, gain in moments:
             rest = gram - part
             penalty = np.full(len(rest), ridge * rest[0, 0])
             penalty[basis.free] = 1e-6 * rest[0, 0]
             inverse = np.linalg.inv(rest + np.diag(penalty))
             self._inverse.append(inverse)
-            plain = slice(basis.plain)
-            self._state_inverse.append(np.linalg.inv(rest[plain, plain] + np.diag(penalty[plain])))
             self._gain.append(inverse @ (reward - gain))
-            self._base.append(rest[: basis.plain, 0])
 
-    def fit(self, probabilities: Floats32, ratio: Floats) -> Fitted:
-        """Q̂ and weights of the policy whose choices at the panel's decisions are `probabilities` [N, n], `ratio` [N]
-        times as likely as in the log for what was done.
-        """
+    def fit(self, probabilities: Floats32) -> Fitted:
+        """Q̂ of the policy whose choices at the panel's decisions are `probabilities` [N, n]."""
         panel, basis = self.panel, self.basis
         mean = probabilities @ basis.table
-        flows = [self._flow(np.flatnonzero(self._fold == k), mean, ratio) for k in range(len(self._inverse))]
-        total = [sum(part) for part in zip(*flows, strict=True)]
-        q, v, w = (np.empty(len(panel)) for _ in range(3))
+        flows = [self._flow(np.flatnonzero(self._fold == k), mean) for k in range(len(self._inverse))]
+        total = sum(flows)
+        q, v = np.empty(len(panel)), np.empty(len(panel))
         for k, own in enumerate(flows):
-            theta, beta = self._solve(k, *(whole - mine for whole, mine in zip(total, own, strict=True)))
+            theta = self._solve(k, total - own)
             rows = np.flatnonzero(self._fold == k)
             x, crossed, taken = self._x[rows], self._crossed[rows], self._taken[rows]
             q[rows] = basis.product(theta, x, crossed, taken)
             v[rows] = basis.product(theta, x, crossed, mean[rows])
-            w[rows] = 1.0 + x @ beta.astype(np.float32)
-        return Fitted(q, v, self._normalised(self._normalised(w) * ratio))
+        return Fitted(q, v)
 
-    def _normalised(self, w: Floats) -> Floats:
-        """Weights with mean 1 at each decision; decisions that half of the customers do not reach share one mean."""
-        step = self.panel.step
-        count = np.bincount(step)
-        total = np.bincount(step, weights=w)
-        late = count < count[0] / 2
-        count[late], total[late] = max(1, count[late].sum()), total[late].sum()
-        mean = np.maximum(total / count, 0.05)
-        return np.asarray(w / mean[step], np.float64)
-
-    def _solve(self, k: int, ahead: Floats, flow: Floats, start: Floats) -> tuple[Floats, Floats]:
-        """θ and β from all folds but k."""
-        inverse, state_inverse = self._inverse[k], self._state_inverse[k]
-        excess = state_inverse @ (start + flow[:, 0] - self._base[k])
-        theta, beta = np.zeros(len(inverse)), np.zeros(len(excess))
-        for _ in range(self.panel.longest):
-            theta = self._gain[k] + inverse @ (theta @ ahead)
-            beta = excess + state_inverse @ (flow @ beta)
-        return theta, beta
+    def _solve(self, k: int, ahead: Floats) -> Floats:
+        """θ from all folds but k."""
+        theta = np.zeros(len(self._inverse[k]))
+        for _ in range(ROUNDS * self.panel.longest):
+            before, theta = theta, self._gain[k] + self._inverse[k] @ (theta @ ahead)
+            if np.abs(theta - before).max() <= CONVERGED * np.abs(theta).max():
+                break
+        return theta
 
     def _moments(self, rows: Ints) -> tuple[Floats, Floats]:
         """Σ d φ φᵀ [p, p] and Σ d φ r [p] over these decisions."""
@@ -246,17 +224,14 @@ class FittedEvaluator:
             reward += self.panel.reward[block] @ weighted
         return gram, reward
 
-    def _flow(self, rows: Ints, mean: Floats32, ratio: Floats) -> tuple[Floats, Floats, Floats]:
-        """Over these decisions Σ d γ φ' φᵀ [p, p] and Σ d γ ρ x' xᵀ [plain, plain]; over their customers Σ x_0."""
-        panel, size, plain = self.panel, self.basis.size, self.basis.plain
-        ahead, flow, start = np.zeros((size, size)), np.zeros((plain, plain)), np.zeros(plain)
+    def _flow(self, rows: Ints, mean: Floats32) -> Floats:
+        """Over these decisions Σ d γ φ' φᵀ [p, p]."""
+        panel = self.panel
+        ahead = np.zeros((self.basis.size, self.basis.size))
         for block in _blocks(np.intersect1d(rows, self._follow, assume_unique=True)):
             worth = panel.discount[block + 1, None].astype(np.float32)
             ahead += self._features(block + 1, mean).T @ (self._features(block, self._taken) * worth)
-            flow += self._x[block + 1].T @ (self._x[block] * (worth * ratio[block, None].astype(np.float32)))
-        for block in _blocks(rows[panel.step[rows] == 0]):
-            start += self._x[block].sum(axis=0, dtype=np.float64)
-        return ahead, flow, start
+        return ahead
 
     def _features(self, rows: Ints, z: Floats32) -> Floats32:
         return self.basis.features(self._x[rows], self._crossed[rows], z[rows])

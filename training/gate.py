@@ -17,7 +17,7 @@ from engine.errors import TrainingError, nearest
 from training import report as drawing
 from training.candidates import CLONE
 from training.evaluation import EVALUATION, Evaluation, Report
-from training.judge import Harm
+from training.harms import Harm
 from training.segments import Segment
 from training.tracking import Candidate, Tracking
 

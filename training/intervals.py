@@ -116,6 +116,13 @@ class Ratios:
             np.concatenate([self.denominator, other.denominator], axis=1),
         )
 
+    def plus(self, noise: Floats) -> "Ratios":
+        """The same θ, which customers also move as `noise` [J] says (mean 0): by what was fitted to them."""
+        return Ratios(
+            np.concatenate([self.numerator, noise[:, None]], axis=1),
+            np.concatenate([self.denominator, np.ones((len(noise), 1))], axis=1),
+        )
+
 
 def mean_of(totals: Floats) -> Ratios:
     """The plain mean of customer totals [J] as Ratios."""

@@ -5,24 +5,30 @@ sequential (training/sequential.py). The first estimator of each list is the rec
 the gate.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from engine.errors import TrainingError
 from engine.policy import Policy
-from engine.records import DAY, HOLD, Floats, Floats32
+from engine.records import HOLD, Floats, Floats32
 from engine.spec import Spec
+from envs.ensemble import EnsembleOutcomeModel
+from envs.outcomes import OutcomeModel
 from training import ope, sequential
 from training.distribution import worst
+from training.environment_values import EnvironmentValues
 from training.fitted import Basis, Fitted, FittedEvaluator
+from training.harms import Harm, harms_of, weeks_of
 from training.intervals import Estimate, Ratios, interval, mean_of, refused
 from training.journeys import Journeys
 from training.panels import panel_of, probabilities_of, splits_of
+from training.propensities import propensities_of
 from training.reward_model import TreeModel
 from training.segments import Segment, segments
 from training.shrinkage import Chosen, tuned_doubly_robust
+from training.state_weights import StateWeigher
 from training.support import LEAST_ESS, Support, effective_sample_size, support_of, unsupported_mass
 
 ONE_STEP = ("SNDR", "DRos", "DR", "SNIPS", "IPS", "DM")
@@ -34,28 +40,13 @@ MODELS = ("DM", "FQE")
 LEAST_CUSTOMERS = 20
 """Fewer customers than this judge nobody."""
 
-MOST_EXTRAPOLATED = 0.15
-"""The largest share of marginal weights that may be negative before marginal DR refuses."""
+MOST_REMOVED = 0.4
+"""The largest share of marginal weights that may be cut before marginal DR refuses."""
 
 TAIL = 0.1
 """The share of journeys, the worst ones, whose mean is told beside that of all."""
 
 FOLDS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Harm:
-    """Something of which a policy should not do more, per customer and week: the log's rate and the policy's
-    excess.
-    """
-
-    logged: float
-    excess: Estimate
-
-    @property
-    def rate(self) -> float | None:
-        """The policy's own rate; None where it has no support."""
-        return None if self.excess.value is None else self.logged + self.excess.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,38 +80,63 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """An estimator's ratios, the effective sample size they rest on, and why they must not be read (or "")."""
+    """An estimator's ratios, the effective sample size they rest on, and why they must not be read (or ""). leeway: by
+    how much both ends of its interval are moved outwards.
+    """
 
     method: str
     ratios: Ratios | Chosen
     ess: float
     why_not: str = ""
+    leeway: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    """A policy's weights [N] of the logged decisions. noise: of a term that they multiply, see MarginalWeights."""
+
+    w: Floats
+    ess: float
+    removed: float
+    noise: Callable[[Floats], Floats]
 
 
 class Judge:
     """Judges policies on journeys that none of them has learned from.
 
     `behaviour`: a clone of the logging policy, whose probabilities stand in for propensities that the log
-    lacks; every estimate says so. `error`: chance that `bound` is above the truth. Raises TrainingError when
-    propensities are missing and there is no clone, or when there are fewer than LEAST_CUSTOMERS.
+    lacks; every estimate says so. `error`: chance that `bound` is above the truth. `model`: the learned environment, in
+    which the value model of longer journeys is fitted; without it, or without a clone, that is fitted to the log.
+    Raises TrainingError when propensities are missing and there is no clone, or when there are fewer than
+    LEAST_CUSTOMERS.
     """
 
     def __init__(
-        self, spec: Spec, test: Journeys, behaviour: Policy | None, seed: int = 0, error: float = 0.025
+        self,
+        spec: Spec,
+        test: Journeys,
+        behaviour: Policy | None,
+        seed: int = 0,
+        error: float = 0.025,
+        model: OutcomeModel | None = None,
     ) -> None:
         self._spec, self._test, self._seed, self._error = spec, test, seed, error
         self.customers = len(test.customer_ids)
         if self.customers < LEAST_CUSTOMERS:
             raise TrainingError(f"found {self.customers} customers to judge by, expected at least {LEAST_CUSTOMERS}")
-        self._propensity, self.estimated = _propensities(test, behaviour)
+        self._propensity, self.estimated = propensities_of(test, behaviour)
         self._panel = panel_of(spec, test)
         self._reward, self._discount = self._pad(test.reward), self._pad(self._panel.discount)
         self._logged = mean_of((self._discount * self._reward).sum(axis=1))
         fold = np.random.default_rng(seed).permutation(self.customers) % FOLDS
         basis = Basis.of(test.observation, self._panel.attributes, test.action, spec.encoder.context_columns)
         self._fitted, self._trees = FittedEvaluator(self._panel, basis, fold), TreeModel.of(self._panel, fold)
-        self._harms = _harms(spec, test)
-        self._weeks, self._splits = _weeks(test), splits_of(spec, test)
+        self._weigher = StateWeigher(self._panel, basis, fold)
+        self._environment: EnvironmentValues | None = None
+        if isinstance(model, EnsembleOutcomeModel) and behaviour is not None and not self.one_step:
+            self._environment = EnvironmentValues(spec, model, test, behaviour, self._panel, basis)
+        self._harms = harms_of(spec, test)
+        self._weeks, self._splits = weeks_of(test), splits_of(spec, test)
 
     @property
     def one_step(self) -> bool:
@@ -134,41 +150,52 @@ class Judge:
 
     def judge(self, policy: Policy) -> Judged:
         """Everything the log says about a policy, from its probabilities at the logged decisions."""
-        return self.of(probabilities_of(policy, self._test.observation, self._test.mask))
+        chances = probabilities_of(policy, self._test.observation, self._test.mask)
+        return self.of(chances, self._environment.of(policy, chances) if self._environment else None)
 
-    def of(self, chances: Floats32) -> Judged:
-        """As `judge`, of the policy with these probabilities [N, n] at the logged decisions."""
+    def of(self, chances: Floats32, values: Fitted | None = None) -> Judged:
+        """As `judge`, of the policy with these probabilities [N, n] at the logged decisions. values: its Q̂, of a model
+        that has not seen these customers; None = fitted to the log.
+        """
         ratio = chances[np.arange(len(self._test)), self._test.action].astype(np.float64) / self._propensity
         rho = sequential.cumulative_weights(self._pad(ratio, np.nan))
         support = support_of(self._pad(ratio, np.nan), rho, unsupported_mass(chances, self._test.action))
-        fitted = self._fitted.fit(chances, ratio)
+        fitted = self._fitted.fit(chances)
         if self._trees:
             fitted = self._trees.better(fitted, chances)
-        weight = ratio if self.one_step else fitted.w
-        answers = self._one_step(ratio, fitted) if self.one_step else self._journeys(rho, fitted)
+        best = values or fitted
+        weighed = self._weigh(ratio, best)
+        answers = self._one_step(weighed, fitted) if self.one_step else self._journeys(rho, weighed, (best, fitted))
         gains = tuple(self._estimate(a, support, a.ratios.minus(self._logged)) for a in answers)
         first = answers[0]
         bound: float | None = None
         parts: tuple[Segment, ...] = ()
         if gains[0].supported:
             gain = first.ratios.minus(self._logged)
-            bound = self._interval(gain, 1 - 2 * self._error)[0]
-            parts = self._segments(gain, weight)
+            bound = self._interval(gain, 1 - 2 * self._error, first.leeway)[0]
+            parts = self._segments(gain, weighed.w)
         return Judged(
             support=support,
             values=tuple(self._estimate(a, support, a.ratios) for a in answers),
             gains=gains,
             bound=bound,
-            harms={name: self._harm(happened, weight, first, support) for name, happened in self._harms.items()},
+            harms={name: self._harm(happened, weighed, first, support) for name, happened in self._harms.items()},
             holds=float(chances[:, HOLD].mean()),
             segments=parts,
             tail=self._tail(rho, support),
         )
 
-    def _one_step(self, w: Floats, fitted: Fitted) -> list[_Answer]:
-        r, q, v = self._test.reward, fitted.q, fitted.v
-        ess = float(effective_sample_size(w))
-        why = _too_few(ess)
+    def _weigh(self, ratio: Floats, fitted: Fitted) -> _Weighed:
+        """One decision's weight is its ratio; a longer journey's hang on its states as well."""
+        if self.one_step:
+            return _Weighed(ratio, float(effective_sample_size(ratio)), 0.0, lambda _: np.zeros(self.customers))
+        found = self._weigher.fit(ratio, fitted.v)
+        ess = float(effective_sample_size(found.w)) * self.customers / len(self._test)
+        return _Weighed(found.w, ess, found.removed, found.noise)
+
+    def _one_step(self, weighed: _Weighed, fitted: Fitted) -> list[_Answer]:
+        r, w, q, v = self._test.reward, weighed.w, fitted.q, fitted.v
+        why = _too_few(weighed.ess)
         found: tuple[Ratios | Chosen, ...] = (
             ope.self_normalised_doubly_robust(r, w, q, v),
             tuned_doubly_robust(r, w, q, v),
@@ -178,26 +205,30 @@ class Judge:
             ope.direct_method(v),
         )
         return [
-            _Answer(name, ratios, ess, "" if name in MODELS else why)
+            _Answer(name, ratios, weighed.ess, "" if name in MODELS else why)
             for name, ratios in zip(ONE_STEP, found, strict=True)
         ]
 
-    def _journeys(self, rho: Floats, fitted: Fitted) -> list[_Answer]:
-        r, d = self._reward, self._discount
-        q, v, w = (self._pad(x) for x in (fitted.q, fitted.v, fitted.w))
-        marginal = float(effective_sample_size(fitted.w)) * self.customers / len(self._test)
-        whole = float(effective_sample_size(rho).min())
+    def _journeys(self, rho: Floats, weighed: _Weighed, models: tuple[Fitted, Fitted]) -> list[_Answer]:
+        """`models`: the value model that is corrected, and fitted Q evaluation as such."""
+        r, d, w = self._reward, self._discount, self._pad(weighed.w)
+        (q, v), own = (self._pad(x) for x in (models[0].q, models[0].v)), models[1]
+        whole, marginal = float(effective_sample_size(rho).min()), weighed.ess
+        errors = sequential.temporal_differences(r, d, q, v)
+        corrected = sequential.marginal_doubly_robust(r, d, w, q, v)
+        weighted = sequential.marginal_importance_sampling(r, d, w)
+        leeway = weighed.removed * abs(corrected.value() - sequential.direct_method(v).value())
         found = (
-            sequential.marginal_doubly_robust(r, d, w, q, v),
-            sequential.marginal_importance_sampling(r, d, w),
+            corrected.plus(weighed.noise(self._flat(errors))),
+            weighted.plus(weighed.noise(self._flat(d * r))),
             sequential.weighted_doubly_robust(r, d, rho, q, v),
             sequential.doubly_robust(r, d, rho, q, v),
             sequential.weighted_pdis(r, d, rho),
             sequential.pdis(r, d, rho),
-            sequential.direct_method(v),
+            sequential.direct_method(self._pad(own.v)),
         )
-        enough = (_too_few(marginal) or _too_far(fitted.extrapolated), _too_few(whole))
-        rests = [(marginal, enough[0])] * 2 + [(whole, enough[1])] * 4 + [(marginal, "")]
+        enough = (_too_few(marginal) or _too_far(weighed.removed), _too_few(whole))
+        rests = [(marginal, enough[0], leeway)] * 2 + [(whole, enough[1], 0.0)] * 4 + [(marginal, "", 0.0)]
         return [_Answer(n, x, *rest) for n, x, rest in zip(SEQUENTIAL, found, rests, strict=True)]
 
     def _estimate(self, answer: _Answer, support: Support, ratios: Ratios | Chosen) -> Estimate:
@@ -209,15 +240,16 @@ class Judge:
         if answer.method in MODELS:
             note = "; ".join(n for n in ("a model's answer: no interval", known) if n)
             return Estimate(ratios.value(), None, None, answer.ess, answer.method, note=note)
-        low, high = self._interval(ratios)
+        low, high = self._interval(ratios, leeway=answer.leeway)
         chosen = f"λ {ratios.parameter:.3g} by SLOPE" if isinstance(ratios, Chosen) else ""
         note = "; ".join(n for n in (chosen, known) if n)
         return Estimate(ratios.value(), low, high, answer.ess, answer.method, note=note)
 
-    def _interval(self, ratios: Ratios | Chosen, level: float = 0.95) -> tuple[float, float]:
+    def _interval(self, ratios: Ratios | Chosen, level: float = 0.95, leeway: float = 0.0) -> tuple[float, float]:
         if isinstance(ratios, Chosen):
             return ratios.interval(self._rng(), level)
-        return interval(ratios, self._rng(), level)
+        low, high = interval(ratios, self._rng(), level)
+        return low - leeway, high + leeway
 
     def _segments(self, gain: Ratios | Chosen, weight: Floats) -> tuple[Segment, ...]:
         """A customer weighs what his decisions weigh on average."""
@@ -230,15 +262,20 @@ class Judge:
         why = support.objection()
         return refused(found.method, found.ess, why) if why else found
 
-    def _harm(self, happened: Floats, weight: Floats, first: _Answer, support: Support) -> Harm:
+    def _harm(self, happened: Floats, weighed: _Weighed, first: _Answer, support: Support) -> Harm:
         """State-marginalised weights applied to what happened, per customer and week."""
         counted = mean_of(self._pad(happened).sum(axis=1) / self._weeks)
-        weighted = mean_of(self._pad(weight * happened).sum(axis=1) / self._weeks)
-        answer = _Answer("marginal weights", weighted, first.ess, first.why_not)
-        return Harm(counted.value(), self._estimate(answer, support, weighted.minus(counted)))
+        found = mean_of(self._pad(weighed.w * happened).sum(axis=1) / self._weeks)
+        found = found.plus(weighed.noise(happened / self._weeks))
+        answer = _Answer("marginal weights", found, first.ess, first.why_not)
+        return Harm(counted.value(), self._estimate(answer, support, found.minus(counted)))
 
     def _pad(self, values: Floats, fill: float = 0.0) -> Floats:
         return sequential.pad(values, self._test.customer, self._test.step, fill)
+
+    def _flat(self, values: Floats) -> Floats:
+        """[J, T] → [N]."""
+        return values[self._test.customer, self._test.step]
 
     def _rng(self) -> np.random.Generator:
         """The same for every estimate: policies are compared on the same resamples."""
@@ -251,37 +288,7 @@ def _too_few(ess: float) -> str:
     return f"effective sample size {ess:.1f} customers, needed at least {LEAST_ESS:.0f}"
 
 
-def _too_far(extrapolated: float) -> str:
-    if extrapolated <= MOST_EXTRAPOLATED:
+def _too_far(removed: float) -> str:
+    if removed <= MOST_REMOVED:
         return ""
-    return f"{extrapolated:.0%} of its weight is negative: the log has nobody who was treated like that"
-
-
-def _propensities(test: Journeys, behaviour: Policy | None) -> tuple[Floats, bool]:
-    """The logged propensities [N], the clone's where there is none; and whether any is estimated."""
-    missing = np.isnan(test.propensity)
-    if not missing.any():
-        return test.propensity, False
-    if behaviour is None:
-        raise TrainingError(
-            f"{missing.mean():.0%} of the decisions have no propensity, and there is no behaviour clone to estimate it"
-        )
-    likely = probabilities_of(behaviour, test.observation, test.mask)
-    guessed = likely[np.arange(len(test)), test.action].astype(np.float64)
-    return np.where(missing, np.maximum(guessed, 1e-6), test.propensity), True
-
-
-def _harms(spec: Spec, test: Journeys) -> dict[str, Floats]:
-    """What to do no more of than the log, per decision [N]."""
-    counted = {
-        "withdrawals": [i for i, kind in enumerate(spec.kinds) if kind.consent == "withdrawn"],
-        "endings": [i for i, kind in enumerate(spec.kinds) if kind.ends_journey],
-    }
-    found = {"contacts": (test.action != HOLD).astype(np.float64)}
-    return found | {name: test.counts[:, kinds].sum(axis=1) for name, kinds in counted.items() if kinds}
-
-
-def _weeks(test: Journeys) -> float:
-    """Weeks that a customer was observed, on average."""
-    seen = np.bincount(test.customer, weights=test.until - test.decided_at, minlength=len(test.customer_ids))
-    return max(float(seen.mean()) / (7 * DAY), 1e-9)
+    return f"{removed:.0%} of its weights had to be cut: too few customers of the log were treated like that"

@@ -24,18 +24,24 @@ def panel_of(spec: Spec, test: Journeys) -> Panel:
     first = test.decided_at[test.step == 0]
     gamma = test.discount_per_day
     elapsed = (test.decided_at - first[test.customer]) / DAY
-    ahead = (_planned_end(test, first)[test.customer] - test.decided_at) / DAY
-    worth = ahead if gamma == 1 else (1 - gamma**ahead) / (1 - gamma)
+    worth = worth_ahead((_planned_end(test, first)[test.customer] - test.decided_at) / DAY, gamma)
+    horizon = max(float(worth.max()), 1e-9)
     return Panel(
         customer=test.customer,
         step=test.step,
         action=test.action,
         reward=test.reward,
         discount=gamma**elapsed,
-        left=worth / max(float(worth.max()), 1e-9),
+        left=worth / horizon,
         observation=test.observation,
         attributes=spec.attributes.encode(spec.catalogue),
+        horizon=horizon,
     )
+
+
+def worth_ahead(days: Floats, gamma: float) -> Floats:
+    """So many days ahead, each discounted from now: the days themselves where nothing is."""
+    return days if gamma == 1 else (1 - gamma**days) / (1 - gamma)
 
 
 def splits_of(spec: Spec, test: Journeys) -> tuple[Split, ...]:

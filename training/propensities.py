@@ -11,8 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
+from engine.errors import TrainingError
+from engine.policy import Policy
 from engine.records import HOLD, Bools, Floats, Ints
 from training.journeys import Journeys
+from training.panels import probabilities_of
 from training.support import effective_sample_size
 
 LEAST_ROWS = 30
@@ -112,3 +115,20 @@ def _constants(action: Ints, propensity: Floats, mask: Bools) -> Floats:
 
 def _size(weight: Floats) -> float:
     return float(np.asarray(effective_sample_size(weight)))
+
+
+def propensities_of(test: Journeys, behaviour: Policy | None) -> tuple[Floats, bool]:
+    """The logged propensities [N], those of `behaviour`, a clone, where there is none; and whether any is estimated.
+
+    Raises TrainingError when some are missing and there is no clone.
+    """
+    missing = np.isnan(test.propensity)
+    if not missing.any():
+        return test.propensity, False
+    if behaviour is None:
+        raise TrainingError(
+            f"{missing.mean():.0%} of the decisions have no propensity, and there is no behaviour clone to estimate it"
+        )
+    likely = probabilities_of(behaviour, test.observation, test.mask)
+    guessed = likely[np.arange(len(test)), test.action].astype(np.float64)
+    return np.where(missing, np.maximum(guessed, 1e-6), test.propensity), True

@@ -53,12 +53,12 @@ class TreeModel:
         return TreeModel(panel, fold)
 
     def better(self, linear: Fitted, probabilities: Floats32) -> Fitted:
-        """`linear`, or its weights with q and v of the trees where those are clearly closer to what was earned."""
+        """`linear`, or q and v of the trees where those are clearly closer to what was earned."""
         mean = np.full(len(self.q), self._panel.reward.mean())
         if not (self._closer(linear.q) and self._closer(mean)):
             return linear
         v = np.einsum("na,na->n", probabilities, self.table(), dtype=np.float64)
-        return Fitted(self.q, v, linear.w)
+        return Fitted(self.q, v)
 
     def table(self) -> Floats32:
         """q̂ of every action for every customer, [N, n]; made when it is first asked for."""

@@ -73,7 +73,7 @@ def train_several(
     level = _by_member(spec, model, replay, base, first)
     earned = [_by_member(spec, model, replay, policy, first) - level for policy in policies]
     gains, scores = np.stack([e.mean(axis=1) for e in earned]), np.array([certain(e) for e in earned])
-    supported = _supported(spec, data[1], base, policies)
+    supported = _supported(spec, data[1], model, base, policies)
     best = int(np.where(supported, scores, -np.inf).argmax())  # the closest where none is
     return Several(found[best], tried[best], gains, scores, supported)
 
@@ -87,11 +87,13 @@ def certain(gains: Floats) -> float:
     return float(gains.mean()) - float(np.sqrt(between + luck))
 
 
-def _supported(spec: Spec, valid: Journeys, clone: Policy, policies: Sequence[Policy]) -> Bools:
+def _supported(
+    spec: Spec, valid: Journeys, model: EnsembleOutcomeModel, clone: Policy, policies: Sequence[Policy]
+) -> Bools:
     """Which policies the validation customers can judge; all where there are too few of them to judge anybody."""
     if len(valid.customer_ids) < LEAST_CUSTOMERS:
         return np.ones(len(policies), bool)
-    judge = Judge(spec, valid, clone)
+    judge = Judge(spec, valid, clone, model=model)
     return np.array([judge.judge(policy).gain.supported for policy in policies], bool)
 
 

@@ -82,15 +82,22 @@ def weighted_doubly_robust(r: Floats, d: Floats, rho: Floats, q: Floats, v: Floa
     return Ratios(above, np.concatenate([rho, before], axis=1))
 
 
-def marginal_doubly_robust(r: Floats, d: Floats, w: Floats, q: Floats, v: Floats) -> Ratios:
-    """Double reinforcement learning: mean of v_0 + Σ_t d w (r_t + γ_t v_{t+1} − q_t). Kallus & Uehara (2020).
+def temporal_differences(r: Floats, d: Floats, q: Floats, v: Floats) -> Floats:
+    """d_t (r_t − q_t) + d_{t+1} v_{t+1}, [J, T]: what a decision brought beyond what the value model said, discounted.
 
-    w is the weight of (s_t, a_t) itself instead of the whole history, so it does not grow with T. The bias is
-    the product of what w and Q̂ both miss: nothing guarantees it is small, so w's balance must be checked
-    (training/fitted.py).
+    0 in the mean where the model is right.
     """
     ahead = np.concatenate([(d * v)[:, 1:], np.zeros((len(v), 1))], axis=1)
-    return mean_of(v[:, 0] + (w * (d * (r - q) + ahead)).sum(axis=1))
+    return np.asarray(d * (r - q) + ahead, np.float64)
+
+
+def marginal_doubly_robust(r: Floats, d: Floats, w: Floats, q: Floats, v: Floats) -> Ratios:
+    """Double reinforcement learning: mean of v_0 + Σ_t w_t · `temporal_differences`_t. Kallus & Uehara (2020).
+
+    w is the weight of (s_t, a_t) itself instead of the whole history, so it does not grow with T. The bias is the
+    product of what w and Q̂ both miss: nothing guarantees it is small.
+    """
+    return mean_of(v[:, 0] + (w * temporal_differences(r, d, q, v)).sum(axis=1))
 
 
 def marginal_importance_sampling(r: Floats, d: Floats, w: Floats) -> Ratios:

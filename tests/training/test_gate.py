@@ -14,8 +14,8 @@ from tests.training.small_log import SPEC
 from training import export, gate
 from training.candidates import CLONE
 from training.evaluation import EVALUATION, Evaluation, Report, Truth
+from training.harms import Harm
 from training.intervals import Estimate, refused
-from training.judge import Harm
 from training.network import Shape, TwoTower
 from training.segments import Segment
 from training.tracking import BUNDLE, Tracking

@@ -86,7 +86,7 @@ def _log(world: str, seed: int) -> tuple[Arrays, float]:
     began = process_time()
     panel = Panel(at, zeros, action, r, ones, ones, observation, attributes)
     fold, chances = rng.permutation(CUSTOMERS) % FOLDS, pi.astype(np.float32)
-    fitted = FittedEvaluator(panel, Basis.of(observation, attributes, action), fold).fit(chances, w)
+    fitted = FittedEvaluator(panel, Basis.of(observation, attributes, action), fold).fit(chances)
     fitted = TreeModel(panel, fold).better(fitted, chances)
     return (r, w, fitted.q, fitted.v), process_time() - began
 

@@ -16,13 +16,15 @@ from tests.training.test_fitted import CANDIDATE, LOGGED, fit, live, on_policy, 
 from training import sequential
 from training.fitted import Fitted, Panel
 from training.intervals import Ratios, interval, normal
+from training.judge import MOST_REMOVED
+from training.state_weights import MarginalWeights
 from training.support import LEAST_ESS, effective_sample_size
 
 SIZES, LOGS, REFERENCE = (300, 1_000, 3_000), 25, 200_000
 
 ESTIMATORS: dict[str, Callable[[dict[str, Floats]], Ratios]] = {
-    "marginal DR": lambda a: sequential.marginal_doubly_robust(a["r"], a["d"], a["w"], a["q"], a["v"]),
-    "marginal IS": lambda a: sequential.marginal_importance_sampling(a["r"], a["d"], a["w"]),
+    "marginal DR": lambda a: sequential.marginal_doubly_robust(a["r"], a["d"], a["w"], a["q"], a["v"]).plus(a["noise"]),
+    "marginal IS": lambda a: sequential.marginal_importance_sampling(a["r"], a["d"], a["w"]).plus(a["noise of IS"]),
     "weighted DR": lambda a: sequential.weighted_doubly_robust(a["r"], a["d"], a["rho"], a["q"], a["v"]),
     "DR": lambda a: sequential.doubly_robust(a["r"], a["d"], a["rho"], a["q"], a["v"]),
     "weighted PDIS": lambda a: sequential.weighted_pdis(a["r"], a["d"], a["rho"]),
@@ -50,15 +52,23 @@ def run(cell: Cell) -> dict[str, Any]:
     return {"truth": truth, "sums": {name: list(map(float, total)) for name, total in sums.items()}}
 
 
-def _arrays(panel: Panel, propensity: Floats, fitted: Fitted) -> tuple[dict[str, Floats], tuple[bool, bool]]:
-    """What estimators take [J, T], and whether marginal and whole-journey weights keep LEAST_ESS customers."""
+def _arrays(
+    panel: Panel, propensity: Floats, found: tuple[Fitted, MarginalWeights]
+) -> tuple[dict[str, Floats], tuple[bool, bool]]:
+    """What estimators take [J, T], noise of the weights [J], and whether the judge would answer by marginal and by
+    whole-journey weights.
+    """
     _, ratio = ratios(panel, propensity, CANDIDATE)
-    columns = {"r": panel.reward, "d": panel.discount, "w": fitted.w, "q": fitted.q, "v": fitted.v}
+    fitted, weights = found
+    columns = {"r": panel.reward, "d": panel.discount, "w": weights.w, "q": fitted.q, "v": fitted.v}
     arrays = {name: sequential.pad(x, panel.customer, panel.step) for name, x in columns.items()}
     arrays["rho"] = sequential.cumulative_weights(sequential.pad(ratio, panel.customer, panel.step, np.nan))
-    marginal = float(effective_sample_size(fitted.w)) * len(arrays["r"]) / len(panel)
+    errors = sequential.temporal_differences(*(arrays[name] for name in ("r", "d", "q", "v")))
+    arrays["noise"] = weights.noise(errors[panel.customer, panel.step])
+    arrays["noise of IS"] = weights.noise(panel.discount * panel.reward)
+    marginal = float(effective_sample_size(weights.w)) * len(arrays["r"]) / len(panel)
     whole = float(effective_sample_size(arrays["rho"]).min())
-    return arrays, (marginal >= LEAST_ESS, whole >= LEAST_ESS)
+    return arrays, (marginal >= LEAST_ESS and weights.removed <= MOST_REMOVED, whole >= LEAST_ESS)
 
 
 def table(lines: Sequence[Line]) -> str:

@@ -1,0 +1,220 @@
+"""How much more often a policy would meet a situation than the log did: marginal weights, positive, and shrunk only as
+far as the log is thin.
+
+The weight of a state is what those who came to it carry, w(s') = E[w(s) · ρ | s'], ρ = π(a|s) / μ(a|s): state-marginal
+importance sampling (Liu, Li, Tang & Zhou 2018; Xie, Ma & Wang 2019). Here log w is linear in the state, so no weight is
+negative, and its score equations balance the state as a linear weight's do. A full state is nearly the whole history,
+and so are its weights: few customers carry them. What must be balanced at least is what the state is worth to the
+policy (a prognostic score: Hansen 2008; for off-policy evaluation, state abstraction: Pavse & Hanna 2023). So the rest
+is held down by a ridge, as little as leaves enough customers: a choice that looks at no reward, and so favours nobody.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from engine.records import Bools, Floats, Floats32, Ints
+from training.fitted import Basis, Panel
+from training.support import LEAST_ESS, effective_sample_size
+
+PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+"""Ridges on all but the score, in units of a decision: from the score alone to all of the state."""
+
+ENOUGH = 50.0
+"""Effective sample size in customers that must be left; a tenth of the customers where there are fewer than 500."""
+
+SCORE_PENALTY = 0.01
+"""The ridge on the score itself."""
+
+REACH, STEP = float(np.log(1e3)), 2.0
+"""The largest log-weight of a state; how far a Newton step may move one."""
+
+MOST_FITTED = 40_000
+"""Decisions that weights are fitted to at most; the other customers are weighed by what these say."""
+
+CLIP = 4.0
+"""Standard deviations beyond which a column counts as that far."""
+
+AGAIN, OWN = 6, 4
+"""Newton steps for each further penalty, and for each fold."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarginalWeights:
+    """w: Floats [N], the weight of (s, a), with mean 1 over the customers at each decision. removed: the share of their
+    sum that had to be cut off so that enough customers are left; what was cut counts as in the log. penalty: the ridge.
+    """
+
+    w: Floats
+    removed: float
+    penalty: float
+    _customer: Ints
+    _step: Ints
+    _x: Floats32 = field(repr=False)
+    _rows: Ints = field(repr=False)
+    _cut: Bools = field(repr=False)
+    _bend: Floats = field(repr=False)
+    _moves: Floats = field(repr=False)
+
+    def noise(self, term: Floats) -> Floats:
+        """[J], mean 0: how each customer moves Σ w · term [N] through the weights' own coefficients.
+
+        The second half of the estimate's influence function (two-step M-estimation: Newey & McFadden 1994, section 6).
+        Added to customers' totals it puts the weights' noise into their interval. Small where the value model is good:
+        then `term` has mean 0 in every state.
+        """
+        carried = np.where(self._cut, 0.0, self.w * term)
+        total = np.maximum(np.bincount(self._step, weights=self.w), 1e-300)
+        share = np.bincount(self._step, weights=carried) / total
+        pull = self._x.T @ (carried - self.w * share[self._step]).astype(np.float32)
+        along = np.linalg.lstsq(self._bend.T, pull.astype(np.float64), rcond=1e-3)[0]
+        customers = int(self._customer[-1]) + 1
+        moved = np.bincount(self._customer[self._rows], weights=self._moves @ along, minlength=customers)
+        return np.asarray(moved - moved.mean(), np.float64)
+
+
+class StateWeigher:
+    """Marginal weights for any policy on one log, cross-fitted over folds of the customers.
+
+    Fails where the states that matter are not told apart by the score and log-linear columns; where the policy changes
+    how long journeys last, whose weight is still 1 on average at each decision; and where hardly anybody did what the
+    policy does: then most of the weights are cut (`removed`), and the value model alone speaks.
+    """
+
+    def __init__(self, panel: Panel, basis: Basis, fold: Ints) -> None:
+        """fold: Ints [J], each customer's fold, 0..; at least two folds."""
+        self.panel, self._fold = panel, fold[panel.customer]
+        x, crossed = basis.state(panel.observation, panel.left)
+        ahead = panel.left[:, None].astype(np.float32)
+        across = crossed[:, 2:]
+        early = (1.0 / (1.0 + panel.step))[:, None].astype(np.float32)
+        columns = (x[:, 1 + basis.exact], early, across, ahead * across, early * across)
+        rest = np.concatenate(columns, axis=1)
+        self._rest = _standard(rest[:, rest.std(axis=0) > 1e-6])
+        customers = int(panel.customer[-1]) + 1
+        self._customers = customers
+        self._enough = min(max(LEAST_ESS, customers / 10), ENOUGH)
+        some = np.random.default_rng(0).permutation(customers)[: max(2, int(MOST_FITTED * customers / len(panel)))]
+        self._rows = np.flatnonzero(np.isin(panel.customer, some))
+
+    def fit(self, ratio: Floats, score: Floats) -> MarginalWeights:
+        """ratio: Floats [N], π / μ of what was done. score: Floats [N], what the state is worth to the policy."""
+        x = np.concatenate([self._core(score), self._rest], axis=1)
+        seen, beta, penalty = _Flow.of(self.panel, x, ratio, self._rows), np.zeros(x.shape[1]), PENALTIES[0]
+        for tried in PENALTIES:
+            found = seen.solved(beta, _ridge(x.shape[1], tried), self.panel.longest if tried == penalty else AGAIN)
+            if tried != PENALTIES[0] and self._ess(self._carried(_weights(x, found), ratio)) < self._enough:
+                break
+            beta, penalty = found, tried
+        ridge = _ridge(x.shape[1], penalty)
+        state = _weights(x, beta)
+        for k in range(int(self._fold.max()) + 1):
+            others = self._rows[self._fold[self._rows] != k]
+            own = self._rows[self._fold[self._rows] == k]
+            state[own] = _weights(x[own], _Flow.of(self.panel, x, ratio, others).solved(beta, ridge, OWN))
+        w = self._carried(state, ratio)
+        cut = self._cut(w)
+        kept = self._normalised(np.minimum(w, cut))
+        removed = 1 - float(np.minimum(w, cut).sum()) / max(float(w.sum()), 1e-300)
+        bend, moves = seen.bend(beta, ridge), seen.moves(beta)
+        whose = self.panel.customer, self.panel.step
+        return MarginalWeights(kept, removed, penalty, *whose, x, self._rows, w > cut, bend, moves)
+
+    def _core(self, score: Floats) -> Floats32:
+        """What is always balanced, [N, 5]: 1, left, the score against others at the same decision, bent and crossed."""
+        step = self.panel.step
+        usual = np.bincount(step, weights=score) / np.maximum(np.bincount(step), 1)
+        s = _standard((score - usual[step])[:, None].astype(np.float32))[:, 0]
+        left = self.panel.left.astype(np.float32)
+        return np.stack([np.ones_like(s), left, s, left * s, s**2], axis=1)
+
+    def _carried(self, state: Floats, ratio: Floats) -> Floats:
+        return self._normalised(self._normalised(state) * ratio)
+
+    def _normalised(self, w: Floats) -> Floats:
+        """Weights with mean 1 at each decision; decisions that half of the customers do not reach share one mean."""
+        step = self.panel.step
+        count = np.bincount(step)
+        total = np.bincount(step, weights=w)
+        late = count < count[0] / 2
+        count[late], total[late] = max(1, count[late].sum()), total[late].sum()
+        mean = np.maximum(total / np.maximum(count, 1), 0.05)
+        return np.asarray(w / mean[step], np.float64)
+
+    def _ess(self, w: Floats) -> float:
+        """In customers."""
+        return float(effective_sample_size(w)) * self._customers / len(w)
+
+    def _cut(self, w: Floats) -> float:
+        """The largest weight that leaves enough customers; ∞ where none has to be cut."""
+        if self._ess(w) >= self._enough or not (w > 0).any():
+            return float("inf")
+        low, high = 0.0, float(w.max())
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self._ess(np.minimum(w, middle)) >= self._enough else (low, middle)
+        return low
+
+
+@dataclass(frozen=True, slots=True)
+class _Flow:
+    """What carries weights forward: x [M, p], discount [M], ratio [M] and which decisions are first, of M decisions of
+    whole customers in order.
+    """
+
+    x: Floats
+    discount: Floats
+    ratio: Floats
+    follow: Ints
+
+    @staticmethod
+    def of(panel: Panel, x: Floats32, ratio: Floats, rows: Ints) -> "_Flow":
+        follow = np.flatnonzero(panel.step[rows] > 0)
+        return _Flow(x[rows].astype(np.float64), panel.discount[rows], ratio[rows], follow)
+
+    def solved(self, beta: Floats, ridge: Floats, rounds: int) -> Floats:
+        """β after so many Newton steps of Σ d x (w_before · ρ − exp(xᵀβ)) = Λβ, each of a Poisson regression whose
+        targets the last step made.
+        """
+        many = self.discount.sum()
+        for _ in range(rounds):
+            w = _weights(self.x, beta)
+            slope = self.x.T @ (self.discount * (self._carried(w) - w)) - many * ridge * beta
+            bend = (self.x * (self.discount * w)[:, None]).T @ self.x + np.diag(many * ridge)
+            move = np.linalg.solve(bend, slope)
+            beta = beta + move * min(1.0, STEP / max(float(np.abs(self.x @ move).max()), 1e-9))
+        return beta
+
+    def bend(self, beta: Floats, ridge: Floats) -> Floats:
+        """[p, p], the derivative of what `solved` brings to 0, with the other sign; its targets move as well."""
+        w, many = _weights(self.x, beta), self.discount.sum()
+        before, after = self.follow - 1, self.follow
+        carried = self.discount[after] * w[before] * self.ratio[before]
+        still = (self.x * (self.discount * w)[:, None]).T @ self.x + np.diag(many * ridge)
+        return np.asarray(still - (self.x[after] * carried[:, None]).T @ self.x[before], np.float64)
+
+    def moves(self, beta: Floats) -> Floats:
+        """[M, p]: what each decision adds to what `solved` brings to 0."""
+        w = _weights(self.x, beta)
+        return self.x * (self.discount * (self._carried(w) - w))[:, None]
+
+    def _carried(self, w: Floats) -> Floats:
+        """What each decision's state was reached with: 1 at first, else what was there before, times ρ."""
+        found = np.ones(len(w))
+        found[self.follow] = w[self.follow - 1] * self.ratio[self.follow - 1]
+        return found
+
+
+def _weights(x: Floats | Floats32, beta: Floats) -> Floats:
+    return np.asarray(np.exp(np.clip(x @ beta.astype(x.dtype), -20.0, REACH)), np.float64)
+
+
+def _ridge(size: int, penalty: float) -> Floats:
+    ridge = np.full(size, penalty)
+    ridge[:2], ridge[2:5] = 1e-6, SCORE_PENALTY
+    return ridge
+
+
+def _standard(columns: Floats32) -> Floats32:
+    spread = np.maximum(columns.std(axis=0, dtype=np.float64), 1e-9)
+    return np.asarray(np.clip((columns - columns.mean(axis=0)) / spread, -CLIP, CLIP), np.float32)
