@@ -21,7 +21,9 @@ PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
 """Ridges on all but the score, in units of a decision: from the score alone to all of the state."""
 
 ENOUGH = 50.0
-"""Effective sample size in customers that must be left; a tenth of the customers where there are fewer than 500."""
+"""Effective sample size in customers that the ridge has to leave; a tenth of the customers where there are fewer than
+500. Where the largest ridge leaves fewer than LEAST_ESS, weights are cut until that many are left.
+"""
 
 SCORE_PENALTY = 0.01
 """The ridge on the score itself."""
@@ -57,7 +59,7 @@ class MarginalWeights:
     _moves: Floats = field(repr=False)
 
     def noise(self, term: Floats) -> Floats:
-        """[J], mean 0: how each customer moves Σ w · term [N] through the weights' own coefficients.
+        """[J], mean 0: how each customer moves Σ w · term [N] through the weights' coefficients and their mean of 1.
 
         The second half of the estimate's influence function (two-step M-estimation: Newey & McFadden 1994, section 6).
         Added to customers' totals it puts the weights' noise into their interval. Small where the value model is good:
@@ -70,6 +72,7 @@ class MarginalWeights:
         along = np.linalg.lstsq(self._bend.T, pull.astype(np.float64), rcond=1e-3)[0]
         customers = int(self._customer[-1]) + 1
         moved = np.bincount(self._customer[self._rows], weights=self._moves @ along, minlength=customers)
+        moved -= np.bincount(self._customer, weights=share[self._step] * (self.w - 1.0), minlength=customers)
         return np.asarray(moved - moved.mean(), np.float64)
 
 
@@ -147,12 +150,14 @@ class StateWeigher:
 
     def _cut(self, w: Floats) -> float:
         """The largest weight that leaves enough customers; ∞ where none has to be cut."""
-        if self._ess(w) >= self._enough or not (w > 0).any():
+        if self._ess(w) >= LEAST_ESS or not (w > 0).any():
             return float("inf")
         low, high = 0.0, float(w.max())
         for _ in range(40):
             middle = (low + high) / 2
-            low, high = (middle, high) if self._ess(np.minimum(w, middle)) >= self._enough else (low, middle)
+            low, high = (
+                (middle, high) if self._ess(self._normalised(np.minimum(w, middle))) >= LEAST_ESS else (low, middle)
+            )
         return low
 
 

@@ -1,0 +1,70 @@
+"""Marginal weights: positive, balanced, shrunk only where the log is thin; and their noise is the noise they have."""
+
+import numpy as np
+import pytest
+
+from tests.training.test_fitted import CANDIDATE, LOGGED, STEPS, fit, live
+from training.intervals import mean_of
+from training.state_weights import PENALTIES
+from training.support import LEAST_ESS, effective_sample_size
+
+
+def test_weights_are_positive_and_have_mean_one_at_each_decision() -> None:
+    panel, propensity = live(500, 11, *LOGGED)
+    _, weights = fit(panel, propensity, CANDIDATE)
+    assert weights.w.min() >= 0.0
+    mean = np.bincount(panel.step, weights=weights.w) / np.bincount(panel.step)
+    np.testing.assert_allclose(mean, 1.0, rtol=1e-9)
+    assert weights.removed == 0.0
+
+
+def test_a_large_log_is_shrunk_less_than_a_small_one() -> None:
+    bold = (2.0, 1.5)
+    small, large = (fit(*live(customers, 12, *LOGGED), bold)[1] for customers in (120, 4_000))
+    assert large.penalty < small.penalty
+    assert large.penalty == PENALTIES[-1]
+
+
+def test_what_is_cut_leaves_enough_customers() -> None:
+    panel, propensity = live(1_000, 13, -2.5, 0.0)
+    _, weights = fit(panel, propensity, (4.0, 4.0))
+    left = effective_sample_size(weights.w) * 1_000 / len(panel)
+    assert weights.removed > 0.1
+    assert left >= LEAST_ESS
+
+
+def test_states_are_weighed_as_the_policy_meets_them_from_the_start() -> None:
+    """Everybody begins rested: how tired the candidate makes them grows over the first decisions."""
+    panel, propensity = live(6_000, 5, *LOGGED)
+    other, _ = live(20_000, 6, *CANDIDATE)
+    _, weights = fit(panel, propensity, CANDIDATE)
+    for step in (1, 2, 4, 8):
+        now, then = panel.step == step, other.step == step
+        found = float(weights.w[now] @ panel.observation[now, 0]) / now.sum()
+        logged, wanted = (float(p.observation[rows, 0].mean()) for p, rows in ((panel, now), (other, then)))
+        assert abs(found - wanted) < 0.25 * abs(logged - wanted)
+
+
+def test_the_noise_of_the_weights_is_in_the_standard_error() -> None:
+    """How tired the candidate would make customers is the weights' word alone; 80 logs are spread as each one says."""
+    found, told = [], []
+    for seed in range(80):
+        panel, propensity = live(300, 2_000 + seed, *LOGGED)
+        _, weights = fit(panel, propensity, CANDIDATE, seed)
+        tired = panel.observation[:, 0].astype(np.float64)
+        estimate = mean_of(np.bincount(panel.customer, weights=weights.w * (tired - tired.mean())))
+        found.append(estimate.value())
+        told.append(estimate.plus(weights.noise(tired - tired.mean())).stderr())
+    assert np.median(told) == pytest.approx(np.std(found), rel=0.2)
+
+
+def test_noise_sums_to_nothing_and_follows_its_term() -> None:
+    panel, propensity = live(400, 14, *LOGGED)
+    _, weights = fit(panel, propensity, CANDIDATE)
+    one = weights.noise(panel.reward)
+    assert one.shape == (400,)
+    assert one.mean() == pytest.approx(0.0, abs=1e-9)
+    np.testing.assert_allclose(weights.noise(3 * panel.reward), 3 * one, rtol=1e-3, atol=1e-4)
+    sure = mean_of(np.bincount(panel.customer, weights=weights.w)).plus(weights.noise(np.ones(len(panel))))
+    assert sure.value() == pytest.approx(STEPS)
+    assert sure.stderr() == pytest.approx(0.0, abs=1e-3)
