@@ -6,6 +6,9 @@ actions and under the behaviour clone? Is what it expects right where a change o
 a classifier tell them apart (two_sample.py)? Does it answer to such a change as the log does (probes.py)? A difference
 counts beyond what is tolerated and what luck explains (agreement.py), so a small log passes easily: each check says how
 much luck alone makes.
+
+Where context is endogenous, the logging policy looked at states that made-up journeys do not have: its actions,
+repeated there, would no longer fit. Then the clone, which looks at theirs, acts in all of them.
 """
 
 from collections.abc import Callable
@@ -43,7 +46,8 @@ STAGES = 1 + RUNS + CLONED + 2 + 6
 class Certificate:
     """The verdict and what it rests on.
 
-    values: mean returns per journey, under the logged actions and under the behaviour clone. two_sample: journeys under
+    values: mean returns per journey, under the logged actions (not where context is endogenous) and under the behaviour
+    clone. two_sample: journeys under
     the clone. probes: may be empty, when the log cannot follow any. impossible: kinds that the log never shows; the
     environment has none. customers, decisions: held out; followed: customers whose journeys were made up again.
     """
@@ -66,7 +70,7 @@ class Certificate:
 
     @property
     def value(self) -> Comparison:
-        """Worth of the logged actions."""
+        """Worth of the logged actions, or of the clone's."""
         return self.values[0]
 
     def failures(self) -> tuple[Check, ...]:
@@ -120,11 +124,14 @@ def certificate(
     done.step()
     followed = _followed(test, seed)
     real, replay = Episodes.logged(followed), followed.replay()
-    repeated = [done.after(Episodes.repeated(spec, model, followed, clone, seed * RUNS + run)) for run in range(RUNS)]
-    cloned = [done.after(Episodes.under(clone, spec, model, replay, seed * CLONED + run)) for run in range(CLONED)]
-    comparisons = Comparisons.of(spec, real, repeated)
+    answers = any(feature.evolves == "endogenous" for feature in spec.context.features)
+    repeats, clones = (0, RUNS) if answers else (RUNS, CLONED)
+    repeated = [done.after(Episodes.repeated(spec, model, followed, clone, seed * RUNS + r)) for r in range(repeats)]
+    cloned = [done.after(Episodes.under(clone, spec, model, replay, seed * clones + run)) for run in range(clones)]
+    comparisons = Comparisons.of(spec, real, repeated or cloned)
     after = aftermaths(spec, model, test, clone)
-    values = worth(spec, "logged actions", real, repeated), worth(spec, "behaviour clone", real, cloned)
+    played = {"logged actions": repeated, "behaviour clone": cloned}
+    values = tuple(worth(spec, what, real, runs) for what, runs in played.items() if runs)
     told_apart = two_sample(spec, real, cloned[:1], seed)
     done.step(2)
     probed = probes(spec, model, followed, clone, seed, done.step)

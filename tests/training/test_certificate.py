@@ -90,7 +90,8 @@ def test_it_is_plain_json_and_fits_on_a_card(good: Certificate) -> None:
     card = json.loads(json.dumps(good.card(), allow_nan=False))
     assert card["passed"] is True
     assert card["failed"] == []
-    assert card["values"]["logged actions"][1] == pytest.approx(good.value.real, rel=1e-3)
+    assert list(card["values"]) == ["behaviour clone"]  # a state that our actions change: logged actions would not fit
+    assert card["values"]["behaviour clone"][1] == pytest.approx(good.value.real, rel=1e-3)
 
 
 def test_the_page_names_every_check(good: Certificate) -> None:
@@ -143,7 +144,7 @@ def _more_orders(model: EnsembleOutcomeModel) -> None:
         (_twice_as_often, {"rate:visit", "ece:visit"}),
         (_too_early, {"place:visit"}),
         (_too_dear, {"amount:order"}),
-        (_more_orders, {"rate:order", "value:logged actions", "value:behaviour clone"}),
+        (_more_orders, {"rate:order", "value:behaviour clone"}),
     ],
 )
 def test_a_model_that_is_wrong_fails_the_checks_made_for_it(
