@@ -143,7 +143,7 @@ def _cell(name: str, horizon: int, journeys: int, seed: int = 1, **more: Any) ->
 SIMULATORS = Study(
     name="simulators",
     about="RECGym and RTBGym of scope-rl: what the gate promotes, and what it truly earns",
-    cells=[_cell("recgym", 10, 5_000), _cell("rtbgym", 7, 4_000)],
+    cells=[cell for seed in (1, 2, 3) for cell in (_cell("recgym", 10, 5_000, seed), _cell("rtbgym", 7, 4_000, seed))],
     short=[_cell("jar", 10, 150, fresh=50, steps=2_000)],
     run=run,
     table=table,
