@@ -16,11 +16,12 @@ from engine.policy import Policy
 from engine.spec import Spec
 from envs.outcomes import OutcomeModel
 from training import summary
-from training.candidates import CLONE
+from training.candidates import CLONE, CONSTANTS
+from training.differences import Difference, Side, difference
 from training.evaluation import ERROR, Evaluation, Report
 from training.intervals import Estimate
 from training.journeys import Journeys
-from training.judge import Judge
+from training.judge import Judge, Judged
 from training.logs import read_log
 from training.oracle import LogOracle, Oracle, world_of
 from training.rollout import returns
@@ -53,12 +54,17 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
     """Judge each candidate. Raises TrainingError when the test customers cannot judge anybody."""
     rivals = max(1, sum(name != CLONE for name in candidates))
     judge = Judge(setting.spec, setting.test, setting.behaviour, seed, ERROR / rivals)
-    found = []
+    judged, found = dict[str, Judged](), list[Evaluation]()
     story = story or Story(Console(quiet=True))
     with story.stage("estimating what the candidates are worth") as progress:
         for done, (name, policy) in enumerate(candidates.items()):
-            progress(done, len(candidates))
-            found.append(_evaluate(name, policy, judge, setting, seed))
+            progress(done, 2 * len(candidates))
+            judged[name] = judge.judge(policy)
+        sides = {name: found.side for name, found in judged.items() if found.side}
+        for done, (name, policy) in enumerate(candidates.items()):
+            progress(len(candidates) + done, 2 * len(candidates))
+            over = _over(name, sides, ERROR / rivals, seed)
+            found.append(_evaluate((name, policy), judged[name], over, setting, seed))
     return Report(
         currency=setting.spec.currency,
         customers=judge.customers,
@@ -70,8 +76,18 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
     )
 
 
-def _evaluate(name: str, policy: Policy, judge: Judge, setting: Setting, seed: int) -> Evaluation:
-    judged = judge.judge(policy)
+def _over(name: str, sides: Mapping[str, Side], error: float, seed: int) -> tuple[Difference, ...]:
+    """What it earns more than each of the constants."""
+    if name not in sides:
+        return ()
+    others = [other for other in CONSTANTS if other in sides and other != name]
+    return tuple(difference(sides[name], sides[other], other, error, seed) for other in others)
+
+
+def _evaluate(
+    candidate: tuple[str, Policy], judged: Judged, over: tuple[Difference, ...], setting: Setting, seed: int
+) -> Evaluation:
+    name, policy = candidate
     return Evaluation(
         candidate=name,
         version=policy.version,
@@ -85,6 +101,7 @@ def _evaluate(name: str, policy: Policy, judge: Judge, setting: Setting, seed: i
         truth=setting.oracle.truth(name, policy) if setting.oracle else None,
         segments=judged.segments,
         tail=judged.tail,
+        over=over,
     )
 
 

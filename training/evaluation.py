@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine.errors import TrainingError
+from training.differences import Difference
 from training.intervals import Estimate
 from training.judge import Harm
 from training.segments import Segment
@@ -34,7 +35,8 @@ class Truth:
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """All that is known of one candidate; see Judged. environment: its value in the learned environment,
-    never with an interval.
+    never with an interval. over: what it earns more than each candidate that treats all customers alike; none where
+    the log does not support both.
     """
 
     candidate: str
@@ -49,6 +51,7 @@ class Evaluation:
     truth: Truth | None = None
     segments: tuple[Segment, ...] = ()
     tail: Estimate | None = None
+    over: tuple[Difference, ...] = ()
 
     @property
     def value(self) -> Estimate:
@@ -102,6 +105,7 @@ def _evaluation(found: dict[str, Any]) -> Evaluation:
     values, gains = (tuple(Estimate(**e) for e in found.pop(name)) for name in ("values", "gains"))
     harms = {name: Harm(h["logged"], Estimate(**h["excess"])) for name, h in found.pop("harms").items()}
     environment, truth, tail = found.pop("environment"), found.pop("truth"), found.pop("tail", None)
+    over = tuple(Difference(**d | {"gain": Estimate(**d["gain"])}) for d in found.pop("over", ()))
     parts = tuple(Segment(**part | {"gain": Estimate(**part["gain"])}) for part in found.pop("segments", ()))
     return Evaluation(
         harms=harms,
@@ -111,5 +115,6 @@ def _evaluation(found: dict[str, Any]) -> Evaluation:
         gains=gains,
         segments=parts,
         tail=Estimate(**tail) if tail else None,
+        over=over,
         **found,
     )

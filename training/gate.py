@@ -1,12 +1,13 @@
 """The one door to `champion`: support, estimators that agree, certificate, a lower bound on the gain, harms. And the
 `promote` verb.
 
+Who treats all customers alike and passes stays, unless somebody who chooses for each of them earns more for certain.
 When no candidate passes, the champion is the behaviour clone: it imitates the log, with known probabilities.
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +16,8 @@ from engine.bundle import Bundle
 from engine.declarations import NAME, NAME_LENGTH
 from engine.errors import TrainingError, nearest
 from training import report as drawing
-from training.candidates import CLONE
+from training.candidates import CLONE, CONSTANTS
+from training.differences import NO_GAIN, closest
 from training.evaluation import EVALUATION, Evaluation, Report
 from training.judge import Harm
 from training.segments import Segment
@@ -96,23 +98,44 @@ def judge(evaluation: Evaluation, certified: bool, unit: str) -> Verdict:
 def choose(report: Report, certified: bool) -> Choice:
     """The candidate with the highest lower bound among those that pass; the behaviour clone when none does.
 
+    Where a constant passes, whoever chooses for each customer passes only if it earns more than each such constant for
+    certain (at the same error), and then goes before it.
+
     Raises TrainingError when nobody passes and there is no clone to fall back on.
     """
     unit = f"{report.currency} per journey"
-    verdicts = tuple(judge(e, certified, unit) for e in report.evaluations if e.candidate != CLONE)
+    judged = {e.candidate: (e, judge(e, certified, unit)) for e in report.evaluations if e.candidate != CLONE}
+    alike = [name for name, (_, verdict) in judged.items() if name in CONSTANTS and verdict.passed]
+    verdicts = tuple(_personalising(e, verdict, alike, unit) for e, verdict in judged.values())
     passed = [v for v in verdicts if v.passed and v.bound is not None]
     if passed:
-        best = max(passed, key=lambda v: v.bound or 0.0)
+        best = max(passed, key=lambda v: (v.candidate not in CONSTANTS, v.bound or 0.0))
         method = next(e.gain.method for e in report.evaluations if e.candidate == best.candidate)
         why = (
             f"it earns at least {drawing.figure(best.bound or 0.0)} {unit} more than the log ({method}, one-sided, "
             f"error {report.error:g} shared by all candidates)"
         )
+        if best.candidate in CONSTANTS and any(v.candidate not in CONSTANTS for v in verdicts):
+            why += f"; {NO_GAIN}: nobody who chooses for each customer earns more than it for certain"
         return Choice(best.candidate, why + (UNLESS if report.estimated else ""), True, verdicts)
     if all(e.candidate != CLONE for e in report.evaluations):
         raise TrainingError(f"no candidate beats the log with confidence, and there is no {CLONE} to fall back on")
     why = "nothing beats the log with confidence: the behaviour clone imitates it, with known probabilities"
     return Choice(CLONE, why, False, verdicts)
+
+
+def _personalising(evaluation: Evaluation, verdict: Verdict, alike: Collection[str], unit: str) -> Verdict:
+    """The verdict with one more check, for who passes all others: does choosing for each customer earn more than those
+    who pass and treat all `alike`?
+    """
+    if not alike or verdict.candidate in CONSTANTS or not verdict.passed:
+        return verdict
+    found = closest(evaluation.over, alike)
+    if found is None:
+        return replace(verdict, checks=(*verdict.checks, Check("personalising", NO_GAIN, False)))
+    bound = f"lower bound {drawing.figure(found.bound, sign=True)} {unit} over {found.other}, has to be above 0"
+    told = bound if found.bound > 0.0 else f"{NO_GAIN}: {bound}"
+    return replace(verdict, checks=(*verdict.checks, Check("personalising", told, found.bound > 0.0)))
 
 
 def run(

@@ -15,6 +15,7 @@ from engine.policy import Policy
 from engine.records import DAY, HOLD, Floats, Floats32
 from engine.spec import Spec
 from training import ope, sequential
+from training.differences import Side
 from training.distribution import worst
 from training.fitted import Basis, Fitted, FittedEvaluator
 from training.intervals import Estimate, Ratios, interval, mean_of, refused
@@ -66,7 +67,8 @@ class Judged:
     logging policy on the same customers. bound: lower bound of the recommended gain at the judge's one-sided
     error; None without support. harms: "contacts", "withdrawals", "endings", where the spec knows them.
     holds: share of decisions on which it holds. segments: gains by context, by the recommended method; none without
-    support. tail: what the worst TAIL of journeys is worth on average, by whole-journey weights.
+    support. tail: what the worst TAIL of journeys is worth on average, by whole-journey weights. side: for paired
+    differences to other policies (training/differences.py); None without support.
     """
 
     support: Support
@@ -77,6 +79,7 @@ class Judged:
     holds: float
     segments: tuple[Segment, ...]
     tail: Estimate
+    side: Side | None = None
 
     @property
     def value(self) -> Estimate:
@@ -148,21 +151,24 @@ class Judge:
         answers = self._one_step(ratio, fitted) if self.one_step else self._journeys(rho, fitted)
         gains = tuple(self._estimate(a, support, a.ratios.minus(self._logged)) for a in answers)
         first = answers[0]
-        bound: float | None = None
+        values = tuple(self._estimate(a, support, a.ratios) for a in answers)
+        bound, side = None, None
         parts: tuple[Segment, ...] = ()
         if gains[0].supported:
             gain = first.ratios.minus(self._logged)
             bound = self._interval(gain, 1 - 2 * self._error)[0]
             parts = self._segments(gain, weight)
+            side = Side(values[0], first.ratios) if isinstance(first.ratios, Ratios) else None
         return Judged(
             support=support,
-            values=tuple(self._estimate(a, support, a.ratios) for a in answers),
+            values=values,
             gains=gains,
             bound=bound,
             harms={name: self._harm(happened, weight, first, support) for name, happened in self._harms.items()},
             holds=float(chances[:, HOLD].mean()),
             segments=parts,
             tail=self._tail(rho, support),
+            side=side,
         )
 
     def _one_step(self, w: Floats, fitted: Fitted) -> list[_Answer]:

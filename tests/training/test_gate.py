@@ -13,6 +13,7 @@ from engine.errors import TrainingError
 from tests.training.small_log import SPEC
 from training import export, gate
 from training.candidates import CLONE
+from training.differences import Difference
 from training.evaluation import EVALUATION, Evaluation, Report, Truth
 from training.intervals import Estimate, refused
 from training.judge import Harm
@@ -121,6 +122,34 @@ def test_no_segment_may_lose_for_certain(chance: float | None, harmed: bool, pas
     assert "segments" not in [c.name for c in nothing.checks]
 
 
+def over(judged: Evaluation, **bounds: float) -> Evaluation:
+    """The same, with these lower bounds of what it earns more than others."""
+    return replace(judged, over=tuple(Difference(name, estimate(b + 1), b) for name, b in bounds.items()))
+
+
+def test_a_constant_stays_unless_it_is_clearly_beaten() -> None:
+    learned, constant = over(evaluation("ppo", 0.9), constant=-0.1), evaluation("constant", 0.4)
+    found = gate.choose(report(evaluation(CLONE, 0.0), learned, constant), certified=True)
+    assert (found.champion, found.beats) == ("constant", True)
+    assert "; no gain from personalising shown: nobody who chooses for each customer" in found.why
+    assert "no gain from personalising shown: lower bound -0.1" in found.verdicts[0].why
+    better = over(evaluation("ppo", 0.3), constant=0.1, hold=0.2)
+    found = gate.choose(report(evaluation(CLONE, 0.0), better, constant), certified=True)
+    assert found.champion == "ppo"  # though the constant's own bound is higher
+    assert "personalising" not in found.why
+
+
+def test_only_constants_that_pass_have_to_be_beaten() -> None:
+    """One that may not be promoted itself, here for want of a gain, keeps nobody out."""
+    learned, constant = over(evaluation("ppo", 0.9), constant=-0.1), evaluation("constant", -0.2)
+    assert gate.choose(report(evaluation(CLONE, 0.0), learned, constant), certified=True).champion == "ppo"
+
+
+def test_who_was_not_compared_with_the_constant_does_not_replace_it() -> None:
+    pair = evaluation("ppo", 0.9), evaluation("hold", 0.4)
+    assert gate.choose(report(evaluation(CLONE, 0.0), *pair), certified=True).champion == "hold"
+
+
 def test_no_clone_and_no_winner_is_an_error() -> None:
     with pytest.raises(TrainingError, match="no behaviour_cloning to fall back on"):
         gate.choose(report(evaluation("a", -1.0)), certified=True)
@@ -133,6 +162,7 @@ def test_a_report_survives_json() -> None:
         truth=Truth(11.0, 0.2, 1.0, 0.1),
         segments=(Segment("kind a", 90, estimate(3.0), 1.0, False),),
         tail=estimate(-3.0),
+        over=(Difference("hold", estimate(0.3), -0.1),),
     )
     before = report(known, evaluation("b", None))
     assert Report.from_json(before.to_json()) == before

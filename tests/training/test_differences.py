@@ -1,0 +1,104 @@
+"""Paired differences: what both policies share cancels, and who chooses has to beat who treats all alike."""
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from engine.policy import Policy
+from engine.records import Bools, Floats32
+from engine.spec import Spec
+from tests.training.small_log import SPEC
+from tests.training.test_evaluate import Sends, single_decisions
+from training import summary
+from training.candidates import CLONE, CONSTANT, CONSTANTS, NEVER
+from training.differences import NO_GAIN, Difference, Side, closest, difference
+from training.evaluate import Setting, evaluate
+from training.evaluation import Report
+from training.gate import choose
+from training.intervals import Estimate, Ratios, mean_of
+from training.journeys import Journeys
+from training.logs import read_log
+
+
+def side(totals: Ratios) -> Side:
+    return Side(Estimate(totals.value(), None, None, 100.0, "SNDR"), totals)
+
+
+def named(other: str, bound: float) -> Difference:
+    return Difference(other, Estimate(bound + 1, bound, bound + 2, 100.0, "SNDR"), bound)
+
+
+def test_what_both_share_cancels() -> None:
+    rng = np.random.default_rng(0)
+    shared, extra = rng.normal(0, 10, 400), rng.normal(0.5, 1, 400)
+    found = difference(side(mean_of(shared + extra)), side(mean_of(shared)), "other", error=0.025)
+    assert found.gain.value == pytest.approx(extra.mean())
+    assert found.gain.lower == pytest.approx(extra.mean() - 1.96 * extra.std() / 20, abs=0.02)
+    assert found.bound == found.gain.lower  # half the error of a 95 % interval
+    assert found.bound > 0
+    assert difference(side(mean_of(shared + extra)), side(mean_of(shared)), "other", error=0.001).bound < found.bound
+
+
+def test_who_does_the_same_earns_nothing_more() -> None:
+    totals = np.random.default_rng(1).normal(5, 2, 300)
+    found = difference(side(mean_of(totals)), side(mean_of(totals * (1 + 1e-15))), "other", error=0.025)
+    assert (found.gain.value, found.gain.lower, found.gain.upper, found.bound) == (0.0, 0.0, 0.0, 0.0)
+
+
+def test_other_customers_cannot_be_paired() -> None:
+    with pytest.raises(ValueError, match="the same customers: 3 and 4"):
+        difference(side(mean_of(np.ones(3))), side(mean_of(np.ones(4))), "other", 0.025)
+
+
+def test_the_hardest_to_beat_is_asked() -> None:
+    found = (named(NEVER, 3.0), named(CONSTANT, -0.1), named("champion", -5.0))
+    assert closest(found, CONSTANTS) == found[1]
+    assert closest(found, (NEVER,)) == found[0]
+    assert closest(found[2:], CONSTANTS) is None
+
+
+class Suits:
+    """Mails tips to loyal customers only."""
+
+    version = "suits"
+
+    def __init__(self, spec: Spec) -> None:
+        self._row = spec.catalogue.row("email", "tips", "now")
+        self._column = spec.encoder.names.index("context:loyalty=loyal")
+
+    def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
+        found = np.zeros(mask.shape, np.float32)
+        loyal = observation[:, self._column] == 1
+        found[loyal, self._row], found[~loyal, 0] = 1.0, 1.0
+        return found
+
+
+@pytest.mark.parametrize(("new", "personal"), [(0.02, True), (0.5, False)])
+def test_choosing_is_promoted_only_where_it_earns_more(
+    new: float, personal: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Tips drive new customers away (0.02 order, of 0.3 without) or please all alike (0.5)."""
+    folder = single_decisions(tmp_path_factory.mktemp("log"), 2, 0.5, new=new)
+    journeys = Journeys.of(SPEC, read_log(SPEC, str(folder)))
+    policies: dict[str, Policy] = {
+        CLONE: Sends(SPEC, 0.5),
+        "ppo": Suits(SPEC),
+        CONSTANT: Sends(SPEC, 1.0),
+        NEVER: Sends(SPEC, 0.0),
+    }
+    found = evaluate(policies, Setting(SPEC, journeys, True))
+    by_name = {e.candidate: e for e in found.evaluations}
+    assert {d.other for d in by_name["ppo"].over} == {CONSTANT, NEVER}
+    assert [d.other for d in by_name[CONSTANT].over] == [NEVER]
+    assert Report.from_json(found.to_json()) == found
+    ((shown, told),) = summary.personalised(found)
+    assert shown.candidate == "ppo"
+    assert (told.bound > 0) == personal
+    console = Console(width=80)
+    with console.capture() as printed:
+        summary.show(found, console)
+    assert (NO_GAIN in printed.get()) != personal
+    assert "| constant |" in summary.page(found)
+    choice = choose(found, certified=True)
+    assert choice.champion == ("ppo" if personal else CONSTANT)
+    assert (NO_GAIN in choice.why) != personal
