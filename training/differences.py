@@ -60,10 +60,20 @@ def difference(mine: Side, theirs: Side, other: str, error: float, seed: int = 0
 
 
 def closest(differences: Iterable[Difference], others: Iterable[str]) -> Difference | None:
-    """The difference with the lowest bound among those to `others`; None where there is none.
+    """The difference to the best of `others`, the lowest of them all; None where there is none."""
+    return min(_to(differences, others), key=lambda d: d.gain.value or 0.0, default=None)
+
+
+def beats(differences: Iterable[Difference], others: Iterable[str]) -> bool:
+    """Does it earn more than each of `others` that it was compared with, for certain? False where that is nobody.
 
     Who beats each of several at one-sided error α beats the best of them at α as well: no correction is needed for
     their number (intersection-union test, Berger 1982, Technometrics 24).
     """
+    found = _to(differences, others)
+    return bool(found) and all(d.bound > 0.0 for d in found)
+
+
+def _to(differences: Iterable[Difference], others: Iterable[str]) -> list[Difference]:
     names = set(others)
-    return min((d for d in differences if d.other in names), key=lambda d: d.bound, default=None)
+    return [d for d in differences if d.other in names]

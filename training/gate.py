@@ -17,7 +17,7 @@ from engine.declarations import NAME, NAME_LENGTH
 from engine.errors import TrainingError, nearest
 from training import report as drawing
 from training.candidates import CLONE, CONSTANTS
-from training.differences import NO_GAIN, closest
+from training.differences import NO_GAIN, beats, closest
 from training.evaluation import EVALUATION, Evaluation, Report
 from training.judge import Harm
 from training.segments import Segment
@@ -121,6 +121,9 @@ def choose(report: Report, certified: bool) -> Choice:
     if all(e.candidate != CLONE for e in report.evaluations):
         raise TrainingError(f"no candidate beats the log with confidence, and there is no {CLONE} to fall back on")
     why = "nothing beats the log with confidence: the behaviour clone imitates it, with known probabilities"
+    learned = [e for e in report.evaluations if e.candidate not in (CLONE, *CONSTANTS) and e.over]
+    if learned and not any(beats(e.over, CONSTANTS) for e in learned):
+        why += f"; {NO_GAIN}"
     return Choice(CLONE, why, False, verdicts)
 
 
@@ -134,8 +137,9 @@ def _personalising(evaluation: Evaluation, verdict: Verdict, alike: Collection[s
     if found is None:
         return replace(verdict, checks=(*verdict.checks, Check("personalising", NO_GAIN, False)))
     bound = f"lower bound {drawing.figure(found.bound, sign=True)} {unit} over {found.other}, has to be above 0"
-    told = bound if found.bound > 0.0 else f"{NO_GAIN}: {bound}"
-    return replace(verdict, checks=(*verdict.checks, Check("personalising", told, found.bound > 0.0)))
+    shown = beats(evaluation.over, alike)
+    told = bound if shown else f"{NO_GAIN}: {bound}"
+    return replace(verdict, checks=(*verdict.checks, Check("personalising", told, shown)))
 
 
 def run(

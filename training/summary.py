@@ -7,7 +7,7 @@ from rich.console import Console
 from engine.bundle import Bundle
 from training import report as drawing
 from training.candidates import CLONE, CONSTANTS
-from training.differences import NO_GAIN, Difference, closest
+from training.differences import NO_GAIN, Difference, beats, closest
 from training.evaluation import EVALUATION, Evaluation, Report
 from training.intervals import Estimate
 from training.report import figure
@@ -34,7 +34,7 @@ EXPLAINED = {
     "true_value_error": "its standard error",
     "true_gain": "true value minus that of the logging policy, same customers, same luck",
     "true_gain_error": "its standard error",
-    "over_constant": "value minus that of the candidate for all alike that is hardest to beat, same customers (paired)",
+    "over_constant": "value minus that of the best candidate that treats all alike, same customers (paired)",
     "over_constant_lower": "lower end of its 95 % interval",
     "over_constant_upper": "upper end of its 95 % interval",
     "holds": "share of the logged decisions on which it holds",
@@ -60,7 +60,7 @@ def show(report: Report, console: Console) -> None:
     rows = [[cell.replace(" [", "\n[").replace(" ± ", "\n± ") for cell in row] for row in rows]
     console.print(drawing.candidates_table(rows, columns, title))
     if alike := personalised(report):
-        told = [(e.candidate, _span(d.gain).replace(" [", "\n["), d.other, verdict(d)) for e, d in alike]
+        told = [(e.candidate, _span(d.gain).replace(" [", "\n["), d.other, verdict(e)) for e, d in alike]
         title = "What choosing for each customer adds (paired, the same customers)"
         console.print(drawing.candidates_table(told, ("candidate", "earns more\n[95 %]", "than", ""), title))
     for note in _notes(report):
@@ -68,16 +68,16 @@ def show(report: Report, console: Console) -> None:
 
 
 def personalised(report: Report) -> list[tuple[Evaluation, Difference]]:
-    """Who chooses for each customer, each with the difference to the constant that is hardest to beat; without those
-    that the log cannot compare.
+    """Who chooses for each customer, each with the difference to the constant that is worth most; without those that
+    the log cannot compare.
     """
     found = ((e, closest(e.over, CONSTANTS)) for e in report.evaluations if e.candidate not in (CLONE, *CONSTANTS))
     return [(evaluation, difference) for evaluation, difference in found if difference]
 
 
-def verdict(difference: Difference) -> str:
-    """In words: is it shown that choosing for each customer earns more?"""
-    return "earns more for certain" if difference.bound > 0.0 else NO_GAIN
+def verdict(evaluation: Evaluation) -> str:
+    """In words: is it shown that choosing for each customer earns more than every constant?"""
+    return "earns more for certain" if beats(evaluation.over, CONSTANTS) else NO_GAIN
 
 
 def caution(bundles: Iterable[Bundle], console: Console) -> None:

@@ -11,7 +11,7 @@ from tests.training.small_log import SPEC
 from tests.training.test_evaluate import Sends, single_decisions
 from training import summary
 from training.candidates import CLONE, CONSTANT, CONSTANTS, NEVER
-from training.differences import NO_GAIN, Difference, Side, closest, difference
+from training.differences import NO_GAIN, Difference, Side, beats, closest, difference
 from training.evaluate import Setting, evaluate
 from training.evaluation import Report
 from training.gate import choose
@@ -50,11 +50,14 @@ def test_other_customers_cannot_be_paired() -> None:
         difference(side(mean_of(np.ones(3))), side(mean_of(np.ones(4))), "other", 0.025)
 
 
-def test_the_hardest_to_beat_is_asked() -> None:
-    found = (named(NEVER, 3.0), named(CONSTANT, -0.1), named("champion", -5.0))
+def test_the_best_of_the_others_is_asked_and_all_have_to_be_beaten() -> None:
+    found = (named(NEVER, 3.0), named(CONSTANT, 0.1), named("champion", -5.0))
     assert closest(found, CONSTANTS) == found[1]
     assert closest(found, (NEVER,)) == found[0]
     assert closest(found[2:], CONSTANTS) is None
+    assert beats(found, CONSTANTS)
+    assert not beats(found, (*CONSTANTS, "champion"))
+    assert not beats(found[2:], CONSTANTS)
 
 
 class Suits:

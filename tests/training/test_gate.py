@@ -139,6 +139,12 @@ def test_a_constant_stays_unless_it_is_clearly_beaten() -> None:
     assert "personalising" not in found.why
 
 
+def test_that_nothing_is_gained_is_said_of_the_log_too() -> None:
+    found = gate.choose(report(evaluation(CLONE, 0.0), over(evaluation("ppo", -0.5), hold=-0.3)), certified=True)
+    assert found.champion == CLONE
+    assert found.why.endswith("with known probabilities; no gain from personalising shown")
+
+
 def test_only_constants_that_pass_have_to_be_beaten() -> None:
     """One that may not be promoted itself, here for want of a gain, keeps nobody out."""
     learned, constant = over(evaluation("ppo", 0.9), constant=-0.1), evaluation("constant", -0.2)
