@@ -117,6 +117,8 @@ def choose(report: Report, certified: bool) -> Choice:
         )
         if best.candidate in CONSTANTS and any(v.candidate not in CONSTANTS for v in verdicts):
             why += f"; {NO_GAIN}: nobody who chooses for each customer earns more than it for certain"
+        elif best.candidate not in CONSTANTS and not beats(judged[best.candidate][0].over, CONSTANTS):
+            why += f"; {NO_GAIN}"
         return Choice(best.candidate, why + (UNLESS if report.estimated else ""), True, verdicts)
     if all(e.candidate != CLONE for e in report.evaluations):
         raise TrainingError(f"no candidate beats the log with confidence, and there is no {CLONE} to fall back on")
