@@ -37,7 +37,7 @@ def test_what_the_readme_says_about_it(data: Path, folder: Path) -> None:
     assert (decided["decided_at"].dt.day_of_week == 0).all()
     sold = (table["y"] == "yes").groupby(called.dt.strftime("%Y-%m")).mean()
     assert sold["2008-07"] == pytest.approx(0.06, abs=0.005)
-    assert sold["2010-01":].min() == pytest.approx(0.41, abs=0.005)  # type: ignore[misc]
+    assert sold["2010-01":].min() == pytest.approx(0.41, abs=0.005)
 
 
 def test_every_call_is_an_action_and_its_answer_falls_into_its_week(folder: Path) -> None:
