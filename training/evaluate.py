@@ -18,8 +18,8 @@ from envs.outcomes import OutcomeModel
 from training import summary
 from training.candidates import CLONE, CONSTANTS
 from training.differences import Difference, Side, difference
-from training.evaluation import ERROR, Evaluation, Report
-from training.intervals import Estimate
+from training.evaluation import CHAMPION, ERROR, Evaluation, Reigning, Report
+from training.intervals import Estimate, refused
 from training.journeys import Journeys
 from training.judge import Judge, Judged
 from training.logs import read_log
@@ -29,7 +29,7 @@ from training.story import Story
 from training.support import Support
 from training.threads import one_thread
 from training.tracking import Tracking
-from training.trained import Trained
+from training.trained import Trained, champion_of
 
 FOLLOWED = 1_000
 """At most so many held-out journeys are followed in the learned environment."""
@@ -39,7 +39,7 @@ FOLLOWED = 1_000
 class Setting:
     """What candidates are evaluated with. test: customers, held_out: that no candidate has seen. behaviour: the clone
     that stands in for missing propensities. model: the learned environment. oracle: the truth, where it is
-    known.
+    known. champion: NAME/VERSION and bundle of who is served now.
     """
 
     spec: Spec
@@ -48,6 +48,7 @@ class Setting:
     behaviour: Policy | None = None
     model: OutcomeModel | None = None
     oracle: Oracle | None = None
+    champion: tuple[str, Bundle] | None = None
 
 
 def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, story: Story | None = None) -> Report:
@@ -61,6 +62,8 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
             progress(done, 2 * len(candidates))
             judged[name] = judge.judge(policy)
         sides = {name: found.side for name, found in judged.items() if found.side}
+        reigning, side = _reigning(setting, judge)
+        sides |= {CHAMPION: side} if side else {}
         for done, (name, policy) in enumerate(candidates.items()):
             progress(len(candidates) + done, 2 * len(candidates))
             over = _over(name, sides, ERROR / rivals, seed)
@@ -73,14 +76,26 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
         evaluations=tuple(found),
         estimated=judge.estimated,
         held_out=setting.held_out,
+        champion=reigning,
     )
 
 
+def _reigning(setting: Setting, judge: Judge) -> tuple[Reigning | None, Side | None]:
+    """The champion on the same customers; it may have learned from them, which favours it."""
+    if setting.champion is None:
+        return None, None
+    model, bundle = setting.champion
+    if bundle.spec.digest != setting.spec.digest:
+        return Reigning(model, bundle.version, refused("none", 0.0, "it was made with another spec")), None
+    judged = judge.judge(bundle.policy)
+    return Reigning(model, bundle.version, judged.gain), judged.side
+
+
 def _over(name: str, sides: Mapping[str, Side], error: float, seed: int) -> tuple[Difference, ...]:
-    """What it earns more than each of the constants."""
+    """What it earns more than each of the constants, and than the champion."""
     if name not in sides:
         return ()
-    others = [other for other in CONSTANTS if other in sides and other != name]
+    others = [other for other in (*CONSTANTS, CHAMPION) if other in sides and other != name]
     return tuple(difference(sides[name], sides[other], other, error, seed) for other in others)
 
 
@@ -119,12 +134,14 @@ def run(
     candidates: Sequence[Path] = (),
     log: str | None = None,
     truth: str | None = None,
+    model: str | None = None,
     store: Path = Path("mlruns"),
 ) -> Report:
     """The `evaluate` verb.
 
     Without options: the candidates of a training (default: the latest) on the held-out customers of its log;
-    everything is kept in its MLflow run. `log`: another log instead, all of its customers. `candidates`:
+    everything is kept in its MLflow run. `model`: the registered model (default: the spec's name) whose champion is
+    judged beside them, if it has one. `log`: another log instead, all of its customers. `candidates`:
     bundle folders instead of a training, with `log`. `truth`: a log that the first bundle's policy (of a
     training: the behaviour clone's) wrote itself. Raises LogError, BundleError, StoreError, TrainingError.
     """
@@ -143,7 +160,7 @@ def run(
     story.say(f"{trained.spec.name}: {trained.title}, run {trained.run}")
     if log is None:
         with story.stage("reading the log"):
-            setting = _as_trained(trained)
+            setting = _as_trained(trained, model or trained.spec.name)
     else:
         setting = _elsewhere(trained.bundles, log, truth, CLONE)
     report = evaluate({name: b.policy for name, b in trained.bundles.items()}, setting, trained.seed, story)
@@ -155,11 +172,13 @@ def run(
     return report
 
 
-def _as_trained(trained: Trained) -> Setting:
-    """The held-out customers of the training's own log, and its environment."""
+def _as_trained(trained: Trained, model: str) -> Setting:
+    """The held-out customers of the training's own log, its environment, and the champion of `model`."""
+    name = champion_of(trained.tracking, model)
+    champion = (name, Bundle.load(trained.tracking.registered(name)[2])) if name else None
     spec, clone = trained.spec, trained.bundles.get(CLONE)
     behaviour = clone.policy if clone else None
-    return Setting(spec, trained.held_out(), True, behaviour, trained.model(), world_of(trained.log, spec))
+    return Setting(spec, trained.held_out(), True, behaviour, trained.model(), world_of(trained.log, spec), champion)
 
 
 def _elsewhere(named: Mapping[str, Bundle], log: str, truth: str | None, about: str) -> Setting:

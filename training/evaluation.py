@@ -32,11 +32,26 @@ class Truth:
     gain_error: float | None = None
 
 
+CHAMPION = "champion"
+"""How the champion is called in the differences to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reigning:
+    """Who was champion at the time of the evaluation. model: NAME/VERSION in the registry. policy: its version. gain:
+    over the log, on the same customers; refused where the log or another spec does not let it be judged.
+    """
+
+    model: str
+    policy: str
+    gain: Estimate
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """All that is known of one candidate; see Judged. environment: its value in the learned environment,
-    never with an interval. over: what it earns more than each candidate that treats all customers alike; none where
-    the log does not support both.
+    never with an interval. over: what it earns more than each candidate that treats all customers alike, and than the
+    champion; none where the log does not support both.
     """
 
     candidate: str
@@ -68,7 +83,7 @@ class Evaluation:
 class Report:
     """Candidates side by side. logged: what the logging policy earned on the same customers. error: see
     ERROR; `bound` of each evaluation holds its share of it. estimated: propensities were estimated. held_out: no
-    candidate has learned from these customers, for all that is known.
+    candidate has learned from these customers, for all that is known. champion: None where there was none.
     """
 
     currency: str
@@ -79,6 +94,7 @@ class Report:
     estimated: bool
     error: float = ERROR
     held_out: bool = True
+    champion: Reigning | None = None
 
     @property
     def who(self) -> str:
@@ -95,7 +111,9 @@ class Report:
         try:
             found: dict[str, Any] = json.loads(text)
             evaluations = tuple(_evaluation(e) for e in found.pop("evaluations"))
-            return Report(logged=Estimate(**found.pop("logged")), evaluations=evaluations, **found)
+            champion, logged = found.pop("champion", None), Estimate(**found.pop("logged"))
+            reigning = Reigning(**champion | {"gain": Estimate(**champion["gain"])}) if champion else None
+            return Report(logged=logged, evaluations=evaluations, champion=reigning, **found)
         except (ValueError, KeyError, TypeError) as error:
             raise TrainingError(f"{EVALUATION}: cannot be read ({error}); run `nextbest evaluate` again") from None
 

@@ -208,6 +208,10 @@ def _notes(report: Report) -> Sequence[str]:
             + ", ".join(f"{e.candidate} {e.support['decisions']:.0f}" for e in report.evaluations)
             + " decisions."
         )
+    if report.champion:
+        gain = report.champion.gain
+        told = f"gains {_span(gain)} over the log" if gain.supported else f"cannot be compared: {gain.note}"
+        found.append(f"The champion, {report.champion.model}, {told}.")
     if any(e.environment for e in report.evaluations):
         found.append("The environment's value is a model's answer, without an interval of the value.")
     return found

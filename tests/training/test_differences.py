@@ -1,5 +1,7 @@
 """Paired differences: what both policies share cancels, and who chooses has to beat who treats all alike."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from rich.console import Console
@@ -9,11 +11,13 @@ from engine.records import Bools, Floats32
 from engine.spec import Spec
 from tests.training.small_log import SPEC
 from tests.training.test_evaluate import Sends, single_decisions
+from training import network as networks
 from training import summary
 from training.candidates import CLONE, CONSTANT, CONSTANTS, NEVER
 from training.differences import NO_GAIN, Difference, Side, beats, closest, difference
 from training.evaluate import Setting, evaluate
-from training.evaluation import Report
+from training.evaluation import CHAMPION, Report
+from training.export import export_bundle
 from training.gate import choose
 from training.intervals import Estimate, Ratios, mean_of
 from training.journeys import Journeys
@@ -105,3 +109,24 @@ def test_choosing_is_promoted_only_where_it_earns_more(
     choice = choose(found, certified=True)
     assert choice.champion == ("ppo" if personal else CONSTANT)
     assert (NO_GAIN in choice.why) != personal
+
+
+def test_the_champion_is_judged_by_the_same_customers(tmp_path: Path) -> None:
+    journeys = Journeys.of(SPEC, read_log(SPEC, str(single_decisions(tmp_path / "log", 2, 0.5))))
+    row = SPEC.catalogue.row("email", "tips", "now")
+    network = networks.constant(row, SPEC.attributes.encode(SPEC.catalogue), SPEC.encoder.size)
+    bundle = export_bundle(network, SPEC, {"name": "ppo"}, tmp_path / "old")
+    policies: dict[str, Policy] = {CLONE: Sends(SPEC, 0.5), "same": Sends(SPEC, 0.5), CONSTANT: Sends(SPEC, 1.0)}
+    found = evaluate(policies, Setting(SPEC, journeys, True, champion=("shop/1", bundle)))
+    assert found.champion is not None
+    assert (found.champion.model, found.champion.policy) == ("shop/1", bundle.version)
+    compared = {e.candidate: [d.other for d in e.over] for e in found.evaluations}
+    assert compared == {CLONE: [CONSTANT, CHAMPION], "same": [CONSTANT, CHAMPION], CONSTANT: [CHAMPION]}
+    alike = found.evaluations[-1].over[0].gain.value
+    assert alike == pytest.approx(0.0, abs=1e-3)  # both send tips to everybody
+    assert Report.from_json(found.to_json()) == found
+    assert "The champion, shop/1," in summary.page(found)
+    other = Spec.parse(SPEC.text.replace("[journey]", "[journey]\nmoments = ['daily']"), "other")
+    told = evaluate(policies, Setting(other, journeys, True, champion=("shop/1", bundle))).champion
+    assert told is not None
+    assert told.gain.note == "it was made with another spec"
