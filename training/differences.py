@@ -5,7 +5,7 @@ the luck is shared. In the paired difference it cancels. A candidate that choose
 best that treats all alike in this way, or nobody has shown that choosing is worth anything.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a policy earns more than `other`, a candidate's name.
+    """What a policy earns more than `other`: an action for everybody, a candidate, or the champion.
 
     gain: per journey, paired, by the recommended estimator, with its 95 % interval. bound: its lower bound at the
     judge's one-sided error.
@@ -59,21 +59,15 @@ def difference(mine: Side, theirs: Side, other: str, error: float, seed: int = 0
     return Difference(other, Estimate(value, low, high, ess, method, note=note), bound)
 
 
-def closest(differences: Iterable[Difference], others: Iterable[str]) -> Difference | None:
-    """The difference to the best of `others`, the lowest of them all; None where there is none."""
-    return min(_to(differences, others), key=lambda d: d.gain.value or 0.0, default=None)
+def closest(differences: Iterable[Difference]) -> Difference | None:
+    """The difference to the best of the others, the lowest of them all; None where there is none."""
+    return min(differences, key=lambda d: d.gain.value or 0.0, default=None)
 
 
-def beats(differences: Iterable[Difference], others: Iterable[str]) -> bool:
-    """Does it earn more than each of `others` that it was compared with, for certain? False where that is nobody.
+def beats(differences: Sequence[Difference]) -> bool:
+    """Does it earn more than each of the others for certain? False where there is none.
 
     Who beats each of several at one-sided error α beats the best of them at α as well: no correction is needed for
     their number (intersection-union test, Berger 1982, Technometrics 24).
     """
-    found = _to(differences, others)
-    return bool(found) and all(d.bound > 0.0 for d in found)
-
-
-def _to(differences: Iterable[Difference], others: Iterable[str]) -> list[Difference]:
-    names = set(others)
-    return [d for d in differences if d.other in names]
+    return bool(differences) and all(d.bound > 0.0 for d in differences)

@@ -16,7 +16,8 @@ from engine.policy import Policy
 from engine.spec import Spec
 from envs.outcomes import OutcomeModel
 from training import summary
-from training.candidates import CLONE, CONSTANTS
+from training.alike import alike
+from training.candidates import CLONE
 from training.differences import Difference, Side, difference
 from training.evaluation import CHAMPION, ERROR, Evaluation, Reigning, Report
 from training.intervals import Estimate, refused
@@ -30,6 +31,7 @@ from training.support import Support
 from training.threads import one_thread
 from training.tracking import Tracking
 from training.trained import Trained, champion_of
+from training.verdicts import harmless
 
 FOLLOWED = 1_000
 """At most so many held-out journeys are followed in the learned environment."""
@@ -61,13 +63,14 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
         for done, (name, policy) in enumerate(candidates.items()):
             progress(done, 2 * len(candidates))
             judged[name] = judge.judge(policy)
-        sides = {name: found.side for name, found in judged.items() if found.side}
+        constants = alike(setting.spec, setting.test, judge, judged)
         reigning, side = _reigning(setting, judge)
-        sides |= {CHAMPION: side} if side else {}
+        others = {name: c.side for name, c in constants.items()} | {CHAMPION: side}
         for done, (name, policy) in enumerate(candidates.items()):
             progress(len(candidates) + done, 2 * len(candidates))
-            over = _over(name, sides, ERROR / rivals, seed)
-            found.append(_evaluate((name, policy), judged[name], over, setting, seed))
+            mine = judged[name].side
+            over = [difference(mine, o, other, ERROR / rivals, seed) for other, o in others.items() if mine and o]
+            found.append(_evaluate((name, policy), judged[name], tuple(over), setting, seed))
     return Report(
         currency=setting.spec.currency,
         customers=judge.customers,
@@ -77,6 +80,8 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
         estimated=judge.estimated,
         held_out=setting.held_out,
         champion=reigning,
+        alike={name: c.gain for name, c in constants.items()},
+        harmful=tuple(name for name, c in constants.items() if not harmless(c.harms, c.segments)),
     )
 
 
@@ -89,14 +94,6 @@ def _reigning(setting: Setting, judge: Judge) -> tuple[Reigning | None, Side | N
         return Reigning(model, bundle.version, refused("none", 0.0, "it was made with another spec")), None
     judged = judge.judge(bundle.policy)
     return Reigning(model, bundle.version, judged.gain), judged.side
-
-
-def _over(name: str, sides: Mapping[str, Side], error: float, seed: int) -> tuple[Difference, ...]:
-    """What it earns more than each of the constants, and than the champion."""
-    if name not in sides:
-        return ()
-    others = [other for other in (*CONSTANTS, CHAMPION) if other in sides and other != name]
-    return tuple(difference(sides[name], sides[other], other, error, seed) for other in others)
 
 
 def _evaluate(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from engine.errors import TrainingError
@@ -50,8 +50,8 @@ class Reigning:
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """All that is known of one candidate; see Judged. environment: its value in the learned environment,
-    never with an interval. over: what it earns more than each candidate that treats all customers alike, and than the
-    champion; none where the log does not support both.
+    never with an interval. over: what it earns more than each constant (training/alike.py), and than the champion; none
+    where the log does not support both.
     """
 
     candidate: str
@@ -69,6 +69,11 @@ class Evaluation:
     over: tuple[Difference, ...] = ()
 
     @property
+    def over_alike(self) -> tuple[Difference, ...]:
+        """What it earns more than each constant."""
+        return tuple(d for d in self.over if d.other != CHAMPION)
+
+    @property
     def value(self) -> Estimate:
         """By the recommended estimator."""
         return self.values[0]
@@ -83,7 +88,9 @@ class Evaluation:
 class Report:
     """Candidates side by side. logged: what the logging policy earned on the same customers. error: see
     ERROR; `bound` of each evaluation holds its share of it. estimated: propensities were estimated. held_out: no
-    candidate has learned from these customers, for all that is known. champion: None where there was none.
+    candidate has learned from these customers, for all that is known. champion: None where there was none. alike: the
+    gain over the log of each constant that candidates are compared with (training/alike.py). harmful: those of them
+    that the gate would not let through because of what they do.
     """
 
     currency: str
@@ -95,6 +102,8 @@ class Report:
     error: float = ERROR
     held_out: bool = True
     champion: Reigning | None = None
+    alike: Mapping[str, Estimate] = field(default_factory=dict)
+    harmful: tuple[str, ...] = ()
 
     @property
     def who(self) -> str:
@@ -113,7 +122,9 @@ class Report:
             evaluations = tuple(_evaluation(e) for e in found.pop("evaluations"))
             champion, logged = found.pop("champion", None), Estimate(**found.pop("logged"))
             reigning = Reigning(**champion | {"gain": Estimate(**champion["gain"])}) if champion else None
-            return Report(logged=logged, evaluations=evaluations, champion=reigning, **found)
+            alike = {name: Estimate(**gain) for name, gain in found.pop("alike", {}).items()}
+            known: dict[str, Any] = {"champion": reigning, "alike": alike, "harmful": tuple(found.pop("harmful", ()))}
+            return Report(logged=logged, evaluations=evaluations, **known, **found)
         except (ValueError, KeyError, TypeError) as error:
             raise TrainingError(f"{EVALUATION}: cannot be read ({error}); run `nextbest evaluate` again") from None
 

@@ -46,17 +46,17 @@ def choose(report: Report, certified: bool, margin: float = 0.0) -> Choice:
     """The candidate with the highest lower bound among those that pass; else the champion there is, else the behaviour
     clone.
 
-    Where a constant passes, whoever chooses for each customer passes only if it earns more than each such constant for
-    certain (at the same error), and then goes before it. Where a champion was judged by the same customers, nobody
-    passes who does not earn more than it by more than `margin` (per journey) for certain; it stays, unless it loses to
-    the log for certain. Raises TrainingError when nobody passes and there is no clone to fall back on.
+    Whoever chooses for each customer passes only if it earns more than any one action for everybody (of those that do
+    no harm) for certain, at the same error, and then goes before those who treat all alike; else they are preferred.
+    Where a champion was judged by the same customers, nobody passes who does not earn more than it by more than
+    `margin` (per journey) for certain; it stays, unless it loses to the log for certain. Raises TrainingError when
+    nobody passes and there is no clone to fall back on.
     """
     unit = f"{report.currency} per journey"
     evaluations = {e.candidate: e for e in report.evaluations}
     verdicts = {name: judge(e, certified, unit) for name, e in evaluations.items() if name != CLONE}
-    alike = [name for name, verdict in verdicts.items() if name in CONSTANTS and verdict.passed]
     for name, verdict in verdicts.items():
-        verdicts[name] = against_constants(evaluations[name], verdict, alike, unit)
+        verdicts[name] = against_constants(evaluations[name], verdict, report.harmful, unit)
     reigning = report.champion
     if reigning and reigning.gain.supported:
         for name, verdict in verdicts.items():
@@ -71,8 +71,8 @@ def choose(report: Report, certified: bool, margin: float = 0.0) -> Choice:
     if CLONE not in evaluations:
         raise TrainingError(f"no candidate beats the log with confidence, and there is no {CLONE} to fall back on")
     why = "nothing beats the log with confidence: the behaviour clone imitates it, with known probabilities"
-    learned = [e for e in report.evaluations if e.candidate not in (CLONE, *CONSTANTS) and e.over]
-    if learned and not any(beats(e.over, CONSTANTS) for e in learned):
+    learned = [e for e in report.evaluations if e.candidate not in (CLONE, *CONSTANTS) and e.over_alike]
+    if learned and not any(beats(e.over_alike) for e in learned):
         why += f"; {NO_GAIN}"
     return Choice(CLONE, why, False, found)
 
@@ -85,8 +85,10 @@ def _earned(report: Report, winner: Evaluation, verdict: Verdict) -> str:
     )
     if winner.candidate in CONSTANTS and any(e.candidate not in (CLONE, *CONSTANTS) for e in report.evaluations):
         why += f"; {NO_GAIN}: nobody who chooses for each customer earns more than it for certain"
-    elif winner.candidate not in CONSTANTS and not beats(winner.over, CONSTANTS):
-        why += f"; {NO_GAIN}"
+    elif winner.candidate not in CONSTANTS and not winner.over_alike:
+        why += "; the log supports no action for everybody, so nobody knows whether choosing is what earns it"
+    elif winner.candidate not in CONSTANTS and not beats(winner.over_alike):
+        why += f"; {NO_GAIN}, but what may earn as much for everybody does harm"
     if report.champion and not report.champion.gain.supported:
         why += f"; not compared with {report.champion.model}: {report.champion.gain.note}"
     return why + (UNLESS if report.estimated else "")

@@ -34,7 +34,7 @@ EXPLAINED = {
     "true_value_error": "its standard error",
     "true_gain": "true value minus that of the logging policy, same customers, same luck",
     "true_gain_error": "its standard error",
-    "over_constant": "value minus that of the best candidate that treats all alike, same customers (paired)",
+    "over_constant": "value minus that of the best action for everybody, same customers (paired)",
     "over_constant_lower": "lower end of its 95 % interval",
     "over_constant_upper": "upper end of its 95 % interval",
     "holds": "share of the logged decisions on which it holds",
@@ -60,24 +60,26 @@ def show(report: Report, console: Console) -> None:
     rows = [[cell.replace(" [", "\n[").replace(" ± ", "\n± ") for cell in row] for row in rows]
     console.print(drawing.candidates_table(rows, columns, title))
     if alike := personalised(report):
-        told = [(e.candidate, _span(d.gain).replace(" [", "\n["), d.other, verdict(e)) for e, d in alike]
+        told = [(e.candidate, _span(d.gain).replace(" [", "\n["), f"{d.other}:\n{verdict(e)}") for e, d in alike]
         title = "What choosing for each customer adds (paired, the same customers)"
-        console.print(drawing.candidates_table(told, ("candidate", "earns more\n[95 %]", "than", ""), title))
+        console.print(drawing.candidates_table(told, ("candidate", "earns more\n[95 %]", "than"), title))
+    else:
+        console.print("What choosing for each customer adds: the log supports no action for everybody to compare with")
     for note in _notes(report):
         console.print(f"[dim]{note}[/]", highlight=False)
 
 
 def personalised(report: Report) -> list[tuple[Evaluation, Difference]]:
-    """Who chooses for each customer, each with the difference to the constant that is worth most; without those that
-    the log cannot compare.
+    """Who chooses for each customer, each with the difference to the action for everybody that is worth most; without
+    those that the log cannot compare.
     """
-    found = ((e, closest(e.over, CONSTANTS)) for e in report.evaluations if e.candidate not in (CLONE, *CONSTANTS))
+    found = ((e, closest(e.over_alike)) for e in report.evaluations if e.candidate not in (CLONE, *CONSTANTS))
     return [(evaluation, difference) for evaluation, difference in found if difference]
 
 
 def verdict(evaluation: Evaluation) -> str:
-    """In words: is it shown that choosing for each customer earns more than every constant?"""
-    return "earns more for certain" if beats(evaluation.over, CONSTANTS) else NO_GAIN
+    """In words: is it shown that choosing for each customer earns more than any one action for all?"""
+    return "earns more for certain" if beats(evaluation.over_alike) else NO_GAIN
 
 
 def caution(bundles: Iterable[Bundle], console: Console) -> None:
@@ -107,7 +109,7 @@ def metrics(evaluation: Evaluation) -> dict[str, float]:
     """The numbers of a candidate that exist; what has no support has no number."""
     value, gain, truth = evaluation.value, evaluation.gain, evaluation.truth
     contacts = evaluation.harms.get("contacts")
-    support, alike = evaluation.support, closest(evaluation.over, CONSTANTS)
+    support, alike = evaluation.support, closest(evaluation.over_alike)
     found: dict[str, float | None] = {
         "value": value.value,
         "value_lower": value.lower,
@@ -141,6 +143,7 @@ def page(report: Report) -> str:
         f"# Off-policy evaluation ({unit})",
         "",
         f"{report.who}. The log itself: {_span(report.logged)}.",
+        *(f"- {name} for everybody gains {_span(gain)} over the log." for name, gain in report.alike.items()),
         *(f"- {note}" for note in _notes(report)),
     ]
     for e in report.evaluations:
@@ -163,7 +166,7 @@ def page(report: Report) -> str:
 
 
 def _by_difference(e: Evaluation) -> list[str]:
-    """What it earns more than each candidate that treats all alike."""
+    """What it earns more than each action for everybody, and than the champion."""
     if not e.over:
         return []
     lines = ["", "| earns more than | paired difference | lower bound |", "|---|---|---|"]

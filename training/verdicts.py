@@ -2,7 +2,7 @@
 on the gain, harms; then whom else it has to beat.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from training import report as drawing
@@ -63,22 +63,25 @@ def judge(evaluation: Evaluation, certified: bool, unit: str) -> Verdict:
     checks += [Check("certificate", "passed" if certified else "the environment failed its own", certified)]
     gain = f"lower bound {drawing.figure(bound, sign=True)} {unit} over the log, has to be above 0"
     checks.append(Check("gain", gain, bound > 0.0))
-    checks += [_harm(name, harm) for name, harm in evaluation.harms.items()]
-    checks += _segments(evaluation.segments)
+    checks += _harms(evaluation.harms, evaluation.segments)
     return Verdict(evaluation.candidate, tuple(checks), bound)
 
 
-def against_constants(evaluation: Evaluation, verdict: Verdict, alike: Collection[str], unit: str) -> Verdict:
-    """The verdict with one more check, for who passes all others: does choosing for each customer earn more than those
-    who pass and treat all `alike`?
+def harmless(harms: Mapping[str, Harm], segments: Sequence[Segment]) -> bool:
+    """Does it pass the checks that are about harm: contacts, who leaves, kinds of customer who lose?"""
+    return all(check.passed for check in _harms(harms, segments))
+
+
+def against_constants(evaluation: Evaluation, verdict: Verdict, harmful: Collection[str], unit: str) -> Verdict:
+    """The verdict with one more check, for who chooses for each customer and passes all others: does it earn more than
+    any one action for everybody, but for the `harmful`? Not asked where the log supports none of them.
     """
-    if not alike or verdict.candidate in CONSTANTS or not verdict.passed:
+    alike = [d for d in evaluation.over_alike if d.other not in harmful]
+    over = closest(alike)
+    if over is None or verdict.candidate in CONSTANTS or not verdict.passed:
         return verdict
-    found = closest(evaluation.over, alike)
-    if found is None:
-        return replace(verdict, checks=(*verdict.checks, Check("personalising", NO_GAIN, False)))
-    bound = f"lower bound {drawing.figure(found.bound, sign=True)} {unit} over {found.other}, has to be above 0"
-    shown = beats(evaluation.over, alike)
+    bound = f"lower bound {drawing.figure(over.bound, sign=True)} {unit} over {over.other}, has to be above 0"
+    shown = beats(alike)
     told = bound if shown else f"{NO_GAIN}: {bound}"
     return replace(verdict, checks=(*verdict.checks, Check("personalising", told, shown)))
 
@@ -104,6 +107,10 @@ def _agreement(evaluation: Evaluation) -> Check:
     heard = [(g.method, g.value) for g in evaluation.gains[1:] if g.method in WITNESSES and g.value is not None]
     told = ", ".join(f"{method} {drawing.figure(value, sign=True)}" for method, value in heard)
     return Check("agreement", told or "no second opinion has support", all(value * sign > 0.0 for _, value in heard))
+
+
+def _harms(harms: Mapping[str, Harm], segments: Sequence[Segment]) -> list[Check]:
+    return [_harm(name, harm) for name, harm in harms.items()] + _segments(segments)
 
 
 def _harm(name: str, harm: Harm) -> Check:

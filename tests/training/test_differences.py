@@ -13,7 +13,8 @@ from tests.training.small_log import SPEC
 from tests.training.test_evaluate import Sends, single_decisions
 from training import network as networks
 from training import summary
-from training.candidates import CLONE, CONSTANT, CONSTANTS, NEVER
+from training.alike import always
+from training.candidates import CLONE, CONSTANT, NEVER
 from training.differences import NO_GAIN, Difference, Side, beats, closest, difference
 from training.evaluate import Setting, evaluate
 from training.evaluation import CHAMPION, Report
@@ -55,13 +56,18 @@ def test_other_customers_cannot_be_paired() -> None:
 
 
 def test_the_best_of_the_others_is_asked_and_all_have_to_be_beaten() -> None:
-    found = (named(NEVER, 3.0), named(CONSTANT, 0.1), named("champion", -5.0))
-    assert closest(found, CONSTANTS) == found[1]
-    assert closest(found, (NEVER,)) == found[0]
-    assert closest(found[2:], CONSTANTS) is None
-    assert beats(found, CONSTANTS)
-    assert not beats(found, (*CONSTANTS, "champion"))
-    assert not beats(found[2:], CONSTANTS)
+    found = named("hold", 3.0), named("mail", 0.1)
+    assert closest(found) == found[1]
+    assert closest(()) is None
+    assert beats(found)
+    assert not beats((*found, named("push", -5.0)))
+    assert not beats(())
+
+
+def test_always_the_same_where_it_may_be() -> None:
+    mask = np.array([[1, 1, 1], [1, 0, 1], [0, 0, 1], [0, 1, 1]], bool)
+    np.testing.assert_array_equal(always(1, mask), [[0, 1, 0], [1, 0, 0], [0, 0, 1], [0, 1, 0]])
+    np.testing.assert_array_equal(always(0, mask)[3], [0, 0.5, 0.5])
 
 
 class Suits:
@@ -95,8 +101,10 @@ def test_choosing_is_promoted_only_where_it_earns_more(
     }
     found = evaluate(policies, Setting(SPEC, journeys, True))
     by_name = {e.candidate: e for e in found.evaluations}
-    assert {d.other for d in by_name["ppo"].over} == {CONSTANT, NEVER}
-    assert [d.other for d in by_name[CONSTANT].over] == [NEVER]
+    assert set(found.alike) == {d.other for d in by_name["ppo"].over} == {"email/tips/now", "hold"}
+    for name, same in ((CONSTANT, "email/tips/now"), (NEVER, "hold")):
+        assert by_name[name].gain.value == pytest.approx(found.alike[same].value)
+    assert ("email/tips/now" in found.harmful) == personal  # to new customers
     assert Report.from_json(found.to_json()) == found
     ((shown, told),) = summary.personalised(found)
     assert shown.candidate == "ppo"
@@ -105,7 +113,7 @@ def test_choosing_is_promoted_only_where_it_earns_more(
     with console.capture() as printed:
         summary.show(found, console)
     assert (NO_GAIN in printed.get()) != personal
-    assert "| constant |" in summary.page(found)
+    assert "- email/tips/now for everybody gains" in summary.page(found)
     choice = choose(found, certified=True)
     assert choice.champion == ("ppo" if personal else CONSTANT)
     assert (NO_GAIN in choice.why) != personal
@@ -120,10 +128,9 @@ def test_the_champion_is_judged_by_the_same_customers(tmp_path: Path) -> None:
     found = evaluate(policies, Setting(SPEC, journeys, True, champion=("shop/1", bundle)))
     assert found.champion is not None
     assert (found.champion.model, found.champion.policy) == ("shop/1", bundle.version)
-    compared = {e.candidate: [d.other for d in e.over] for e in found.evaluations}
-    assert compared == {CLONE: [CONSTANT, CHAMPION], "same": [CONSTANT, CHAMPION], CONSTANT: [CHAMPION]}
-    alike = found.evaluations[-1].over[0].gain.value
-    assert alike == pytest.approx(0.0, abs=1e-3)  # both send tips to everybody
+    assert all(e.over[-1].other == CHAMPION for e in found.evaluations)
+    assert [len(e.over) - 1 for e in found.evaluations] == [len(e.over_alike) for e in found.evaluations]
+    assert found.evaluations[-1].over[-1].gain.value == pytest.approx(0.0, abs=1e-3)  # both send tips to everybody
     assert Report.from_json(found.to_json()) == found
     assert "The champion, shop/1," in summary.page(found)
     other = Spec.parse(SPEC.text.replace("[journey]", "[journey]\nmoments = ['daily']"), "other")

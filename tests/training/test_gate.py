@@ -133,7 +133,8 @@ def test_a_constant_stays_unless_it_is_clearly_beaten() -> None:
     assert (found.champion, found.beats) == ("constant", True)
     assert "; no gain from personalising shown: nobody who chooses for each customer" in found.why
     assert "no gain from personalising shown: lower bound -0.1" in found.verdicts[0].why
-    better = over(evaluation("ppo", 0.3), constant=0.1, hold=0.2)
+    assert gate.choose(report(evaluation(CLONE, 0.0), learned), certified=True).champion == CLONE
+    better = over(evaluation("ppo", 0.3), mail=0.1, hold=0.2)
     found = gate.choose(report(evaluation(CLONE, 0.0), better, constant), certified=True)
     assert found.champion == "ppo"  # though the constant's own bound is higher
     assert "personalising" not in found.why
@@ -145,15 +146,18 @@ def test_that_nothing_is_gained_is_said_of_the_log_too() -> None:
     assert found.why.endswith("with known probabilities; no gain from personalising shown")
 
 
-def test_only_constants_that_pass_have_to_be_beaten() -> None:
-    """One that may not be promoted itself, here for want of a gain, keeps nobody out."""
-    learned, constant = over(evaluation("ppo", 0.9), constant=-0.1), evaluation("constant", -0.2)
-    assert gate.choose(report(evaluation(CLONE, 0.0), learned, constant), certified=True).champion == "ppo"
+def test_where_no_constant_is_supported_that_is_said() -> None:
+    found = gate.choose(report(evaluation(CLONE, 0.0), evaluation("ppo", 0.9)), certified=True)
+    assert found.champion == "ppo"
+    assert "; the log supports no action for everybody" in found.why
 
 
-def test_who_was_not_compared_with_the_constant_does_not_replace_it() -> None:
-    pair = evaluation("ppo", 0.9), evaluation("hold", 0.4)
-    assert gate.choose(report(evaluation(CLONE, 0.0), *pair), certified=True).champion == "hold"
+def test_a_constant_that_harms_keeps_nobody_out() -> None:
+    judged = report(evaluation(CLONE, 0.0), over(evaluation("ppo", 0.9), mail=-0.1, hold=0.3))
+    assert gate.choose(judged, certified=True).champion == CLONE
+    found = gate.choose(replace(judged, harmful=("mail",)), certified=True)
+    assert found.champion == "ppo"
+    assert found.why.endswith("; no gain from personalising shown, but what may earn as much for everybody does harm")
 
 
 def reigning(gain: Estimate, policy: str = "old") -> Reigning:
@@ -208,7 +212,7 @@ def test_a_report_survives_json() -> None:
         tail=estimate(-3.0),
         over=(Difference("hold", estimate(0.3), -0.1),),
     )
-    before = report(known, evaluation("b", None))
+    before = replace(report(known, evaluation("b", None)), alike={"hold": estimate(0.1)}, harmful=("hold",))
     assert Report.from_json(before.to_json()) == before
     with pytest.raises(TrainingError, match="nextbest evaluate"):
         Report.from_json("{}")

@@ -13,6 +13,8 @@ import torch
 from rich.console import Console
 
 from engine.errors import TrainingError
+from engine.policy import Policy
+from engine.records import Floats32
 from engine.spec import Spec
 from tests.benchmarks.quality.heartsteps import span, trial
 from tests.benchmarks.quality.real_logs import LOGS, read
@@ -20,7 +22,8 @@ from tests.benchmarks.quality.real_table import table
 from tests.benchmarks.quality.study import Cell, Study
 from tests.benchmarks.quality.whole_way import Way, whole_way
 from training import ope
-from training.candidates import CONSTANT, CONSTANTS
+from training.alike import MOST_ACTIONS, always
+from training.candidates import CONSTANT
 from training.differences import closest
 from training.gate import choose
 from training.intervals import Ratios, interval
@@ -55,13 +58,13 @@ def run(cell: Cell) -> dict[str, Any]:
 def _verdict(spec: Spec, test: Journeys, way: Way) -> dict[str, Any]:
     choice, told = choose(way.report, way.certificate.passed), dict[str, dict[str, Any]]()
     for e in way.report.evaluations:
-        other = closest(e.over, CONSTANTS)
+        other = closest(e.over_alike)
         told[e.candidate] = {"gain": span(e.gain), "note": e.gain.note}
         if other is None:
             continue
         told[e.candidate] |= {"other": other.other, "over": span(other.gain), "bound": float(f"{other.bound:.5g}")}
-        if len(test) == len(test.customer_ids) and not way.report.estimated:
-            told[e.candidate]["snips"] = _snips(test, way, e.candidate, other.other)
+        if len(spec.catalogue) <= MOST_ACTIONS and not way.report.estimated:
+            told[e.candidate]["snips"] = _snips(spec, test, way.bundles[e.candidate].policy, other.other)
     return {
         "customers": way.report.customers,
         "decisions": way.report.decisions,
@@ -71,21 +74,23 @@ def _verdict(spec: Spec, test: Journeys, way: Way) -> dict[str, Any]:
         "method": way.report.evaluations[0].gain.method,
         "currency": spec.currency,
         "constant": str(way.made[CONSTANT].params["action"]) if CONSTANT in way.made else "hold",
+        "alike": {name: span(gain) for name, gain in way.report.alike.items()},
         "candidates": told,
         "champion": choice.champion,
         "why": choice.why,
     }
 
 
-def _snips(test: Journeys, way: Way, mine: str, theirs: str) -> list[float]:
+def _snips(spec: Spec, test: Journeys, policy: Policy, other: str) -> list[float]:
     """The same difference by SNIPS, which asks no model."""
+    names = [str(action) for action in spec.catalogue.actions]
 
-    def of(name: str) -> Ratios:
-        chances = probabilities_of(way.bundles[name].policy, test.observation, test.mask)
+    def of(chances: Floats32) -> Ratios:
         weight = chances[np.arange(len(test)), test.action].astype(np.float64) / test.propensity
         return ope.snips(test.reward, weight)
 
-    found = of(mine).minus(of(theirs))
+    mine = probabilities_of(policy, test.observation, test.mask)
+    found = of(mine).minus(of(always(names.index(other), test.mask)))
     low, high = interval(found, np.random.default_rng(0))
     return [float(f"{x:.5g}") for x in (found.value(), low, high)]
 

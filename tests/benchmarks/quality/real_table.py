@@ -35,7 +35,7 @@ def _verdicts(lines: Sequence[Line]) -> str:
         better = sum(c["bound"] > 0 for c in compared)
         best = next((c["other"] for c in compared), CONSTANT)
         action = found["constant"] if best == CONSTANT else best
-        gain = _span(found["candidates"].get(best, {}).get("gain"))
+        gain = _span(found["alike"].get(best))
         told = f"{better} of {len(learned)}" if compared else "not comparable"
         champion = found["champion"] + (" (estimated propensities)" if found["estimated"] else "")
         failed = "failed " + ", ".join(found["failed"]) if found["failed"] else "passed"
