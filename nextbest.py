@@ -144,7 +144,10 @@ def train(spec: Path, log: str, experiment: str | None, **wishes: Any) -> None:
 @click.option(
     "--truth", help="A log that the first bundle's policy wrote itself: its value is shown beside the estimate."
 )
-def evaluate(run_id: str | None, bundles: tuple[Path, ...], log: str | None, truth: str | None) -> None:
+@click.option("--model", help="Registered model whose champion is judged beside them. [default: the spec's name]")
+def evaluate(
+    run_id: str | None, bundles: tuple[Path, ...], log: str | None, truth: str | None, model: str | None
+) -> None:
     """Estimate what the trained policies are worth.
 
     Off-policy, with intervals: nobody has met these policies yet.
@@ -156,18 +159,25 @@ def evaluate(run_id: str | None, bundles: tuple[Path, ...], log: str | None, tru
     """
     from training.evaluate import run
 
-    run(run_id, bundles, log, truth)
+    run(run_id, bundles, log, truth, model)
 
 
 @main.command()
 @click.argument("run_id", required=False)
 @click.option("--model", help="Name of the registered model. [default: the spec's name]")
 @click.option("--force", metavar="CANDIDATE", help="Promote this one whatever the gate says; the version will say so.")
-def promote(run_id: str | None, model: str | None, force: str | None) -> None:
+@click.option(
+    "--margin",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="How much more per journey than the champion a new one has to earn for certain, in the reward's currency.",
+)
+def promote(run_id: str | None, model: str | None, force: str | None, margin: float) -> None:
     """Make the best policy champion, if the evidence allows.
 
-    When no candidate passes the gate, the behaviour clone is promoted: it goes on as the log did, with known
-    probabilities.
+    When no candidate passes the gate, the champion stays; where there is none, the behaviour clone is promoted: it goes
+    on as the log did, with known probabilities.
 
     Reads: the evaluation in the MLflow run RUN_ID (default: the latest training).
 
@@ -175,7 +185,7 @@ def promote(run_id: str | None, model: str | None, force: str | None) -> None:
     """
     from training.gate import run
 
-    run(run_id, model, force)
+    run(run_id, model, force, margin)
 
 
 @main.command()

@@ -157,7 +157,7 @@ def _learn(spec: Path, log: str, name: str, folder: Path) -> Path:
     _chapter("Train", "An environment is fitted to the log and checked; policies are trained in it and beside it.")
     run = train(spec, log, name)
     _chapter("Evaluate", "Every candidate is judged as the bundle that would be served, on customers no learner saw.")
-    evaluate(run)
+    evaluate(run, model=name)
     _chapter("Promote", "One door to champion: support, certificate, then a lower bound on the gain over the log.")
     promote(run, name)
     bundle = folder / "champion"

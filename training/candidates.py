@@ -33,6 +33,11 @@ from training.tracking import BUNDLE, Run, Tracking
 CLONE = "behaviour_cloning"
 """Name of the candidate that imitates the log; its probabilities stand in for propensities that the log lacks."""
 
+CONSTANT, NEVER = "constant", "hold"
+CONSTANTS = (CONSTANT, NEVER)
+"""Candidates that treat all customers alike: the best constant action, chosen by validation customers, and no contact.
+"""
+
 JUDGES, PRICE = 3, 2.0
 """Members of the second model that says how far the first may be trusted, and what history pays in it to be heard."""
 
@@ -175,8 +180,8 @@ def _fixed(ground: Ground, settings: Settings, story: Story) -> Iterator[Made]:
             f"score of {spec.catalogue.actions[row]}": f"{score:.4g}"
             for row, score in zip(found.rows, found.score, strict=True)
         }
-        yield Made("constant", network, about, {"action": action, **compared}, seconds=story.last)
-    yield Made("hold", networks.hold(ground.attributes, size), "Never contacts anybody.")
+        yield Made(CONSTANT, network, about, {"action": action, **compared}, seconds=story.last)
+    yield Made(NEVER, networks.hold(ground.attributes, size), "Never contacts anybody.")
     uniform = networks.uniform(Shape(size, spec.attributes.size))
     yield Made("uniform", uniform, "Any eligible action, each with the same chance.")
 

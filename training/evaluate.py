@@ -16,11 +16,13 @@ from engine.policy import Policy
 from engine.spec import Spec
 from envs.outcomes import OutcomeModel
 from training import summary
+from training.alike import alike
 from training.candidates import CLONE
-from training.evaluation import ERROR, Evaluation, Report
-from training.intervals import Estimate
+from training.differences import Difference, Side, difference
+from training.evaluation import CHAMPION, ERROR, Evaluation, Reigning, Report
+from training.intervals import Estimate, refused
 from training.journeys import Journeys
-from training.judge import Judge
+from training.judge import Judge, Judged
 from training.logs import read_log
 from training.oracle import LogOracle, Oracle, world_of
 from training.rollout import returns
@@ -28,7 +30,8 @@ from training.story import Story
 from training.support import Support
 from training.threads import one_thread
 from training.tracking import Tracking
-from training.trained import Trained
+from training.trained import Trained, champion_of
+from training.verdicts import harmless
 
 FOLLOWED = 1_000
 """At most so many held-out journeys are followed in the learned environment."""
@@ -38,7 +41,7 @@ FOLLOWED = 1_000
 class Setting:
     """What candidates are evaluated with. test: customers, held_out: that no candidate has seen. behaviour: the clone
     that stands in for missing propensities. model: the learned environment. oracle: the truth, where it is
-    known.
+    known. champion: NAME/VERSION and bundle of who is served now.
     """
 
     spec: Spec
@@ -47,18 +50,27 @@ class Setting:
     behaviour: Policy | None = None
     model: OutcomeModel | None = None
     oracle: Oracle | None = None
+    champion: tuple[str, Bundle] | None = None
 
 
 def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, story: Story | None = None) -> Report:
     """Judge each candidate. Raises TrainingError when the test customers cannot judge anybody."""
     rivals = max(1, sum(name != CLONE for name in candidates))
     judge = Judge(setting.spec, setting.test, setting.behaviour, seed, ERROR / rivals, setting.model)
-    found = []
+    judged, found = dict[str, Judged](), list[Evaluation]()
     story = story or Story(Console(quiet=True))
     with story.stage("estimating what the candidates are worth") as progress:
         for done, (name, policy) in enumerate(candidates.items()):
-            progress(done, len(candidates))
-            found.append(_evaluate(name, policy, judge, setting, seed))
+            progress(done, 2 * len(candidates))
+            judged[name] = judge.judge(policy)
+        constants = alike(setting.spec, setting.test, judge, judged)
+        reigning, side = _reigning(setting, judge)
+        others = {name: c.side for name, c in constants.items()} | {CHAMPION: side}
+        for done, (name, policy) in enumerate(candidates.items()):
+            progress(len(candidates) + done, 2 * len(candidates))
+            mine = judged[name].side
+            over = [difference(mine, o, other, ERROR / rivals, seed) for other, o in others.items() if mine and o]
+            found.append(_evaluate((name, policy), judged[name], tuple(over), setting, seed))
     return Report(
         currency=setting.spec.currency,
         customers=judge.customers,
@@ -67,11 +79,32 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
         evaluations=tuple(found),
         estimated=judge.estimated,
         held_out=setting.held_out,
+        champion=reigning,
+        alike={name: c.gain for name, c in constants.items()},
+        excused=tuple(name for name, c in constants.items() if not _rival(c)),
     )
 
 
-def _evaluate(name: str, policy: Policy, judge: Judge, setting: Setting, seed: int) -> Evaluation:
-    judged = judge.judge(policy)
+def _rival(constant: Judged) -> bool:
+    """Does nobody pass who does not beat this action for everybody? It does no harm, and gains for certain itself."""
+    return constant.bound is not None and constant.bound > 0.0 and harmless(constant.harms, constant.segments)
+
+
+def _reigning(setting: Setting, judge: Judge) -> tuple[Reigning | None, Side | None]:
+    """The champion on the same customers; it may have learned from them, which favours it."""
+    if setting.champion is None:
+        return None, None
+    model, bundle = setting.champion
+    if bundle.spec.digest != setting.spec.digest:
+        return Reigning(model, bundle.version, refused("none", 0.0, "it was made with another spec")), None
+    judged = judge.judge(bundle.policy)
+    return Reigning(model, bundle.version, judged.gain), judged.side
+
+
+def _evaluate(
+    candidate: tuple[str, Policy], judged: Judged, over: tuple[Difference, ...], setting: Setting, seed: int
+) -> Evaluation:
+    name, policy = candidate
     return Evaluation(
         candidate=name,
         version=policy.version,
@@ -85,6 +118,7 @@ def _evaluate(name: str, policy: Policy, judge: Judge, setting: Setting, seed: i
         truth=setting.oracle.truth(name, policy) if setting.oracle else None,
         segments=judged.segments,
         tail=judged.tail,
+        over=over,
     )
 
 
@@ -102,12 +136,14 @@ def run(
     candidates: Sequence[Path] = (),
     log: str | None = None,
     truth: str | None = None,
+    model: str | None = None,
     store: Path = Path("mlruns"),
 ) -> Report:
     """The `evaluate` verb.
 
     Without options: the candidates of a training (default: the latest) on the held-out customers of its log;
-    everything is kept in its MLflow run. `log`: another log instead, all of its customers. `candidates`:
+    everything is kept in its MLflow run. `model`: the registered model (default: the spec's name) whose champion is
+    judged beside them, if it has one. `log`: another log instead, all of its customers. `candidates`:
     bundle folders instead of a training, with `log`. `truth`: a log that the first bundle's policy (of a
     training: the behaviour clone's) wrote itself. Raises LogError, BundleError, StoreError, TrainingError.
     """
@@ -126,7 +162,7 @@ def run(
     story.say(f"{trained.spec.name}: {trained.title}, run {trained.run}")
     if log is None:
         with story.stage("reading the log"):
-            setting = _as_trained(trained)
+            setting = _as_trained(trained, model or trained.spec.name)
     else:
         setting = _elsewhere(trained.bundles, log, truth, CLONE)
     report = evaluate({name: b.policy for name, b in trained.bundles.items()}, setting, trained.seed, story)
@@ -138,11 +174,13 @@ def run(
     return report
 
 
-def _as_trained(trained: Trained) -> Setting:
-    """The held-out customers of the training's own log, and its environment."""
+def _as_trained(trained: Trained, model: str) -> Setting:
+    """The held-out customers of the training's own log, its environment, and the champion of `model`."""
+    name = champion_of(trained.tracking, model)
+    champion = (name, Bundle.load(trained.tracking.registered(name)[2])) if name else None
     spec, clone = trained.spec, trained.bundles.get(CLONE)
     behaviour = clone.policy if clone else None
-    return Setting(spec, trained.held_out(), True, behaviour, trained.model(), world_of(trained.log, spec))
+    return Setting(spec, trained.held_out(), True, behaviour, trained.model(), world_of(trained.log, spec), champion)
 
 
 def _elsewhere(named: Mapping[str, Bundle], log: str, truth: str | None, about: str) -> Setting:

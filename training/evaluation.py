@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from engine.errors import TrainingError
+from training.differences import Difference
 from training.harms import Harm
 from training.intervals import Estimate
 from training.segments import Segment
@@ -31,10 +32,26 @@ class Truth:
     gain_error: float | None = None
 
 
+CHAMPION = "champion"
+"""How the champion is called in the differences to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reigning:
+    """Who was champion at the time of the evaluation. model: NAME/VERSION in the registry. policy: its version. gain:
+    over the log, on the same customers; refused where the log or another spec does not let it be judged.
+    """
+
+    model: str
+    policy: str
+    gain: Estimate
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """All that is known of one candidate; see Judged. environment: its value in the learned environment,
-    never with an interval.
+    never with an interval. over: what it earns more than each constant (training/alike.py), and than the champion; none
+    where the log does not support both.
     """
 
     candidate: str
@@ -49,6 +66,12 @@ class Evaluation:
     truth: Truth | None = None
     segments: tuple[Segment, ...] = ()
     tail: Estimate | None = None
+    over: tuple[Difference, ...] = ()
+
+    @property
+    def over_alike(self) -> tuple[Difference, ...]:
+        """What it earns more than each constant."""
+        return tuple(d for d in self.over if d.other != CHAMPION)
 
     @property
     def value(self) -> Estimate:
@@ -65,7 +88,9 @@ class Evaluation:
 class Report:
     """Candidates side by side. logged: what the logging policy earned on the same customers. error: see
     ERROR; `bound` of each evaluation holds its share of it. estimated: propensities were estimated. held_out: no
-    candidate has learned from these customers, for all that is known.
+    candidate has learned from these customers, for all that is known. champion: None where there was none. alike: the
+    gain over the log of each constant that candidates are compared with (training/alike.py). excused: those of them
+    that nobody has to beat, since they do harm, or do not themselves earn more than the log for certain.
     """
 
     currency: str
@@ -76,6 +101,9 @@ class Report:
     estimated: bool
     error: float = ERROR
     held_out: bool = True
+    champion: Reigning | None = None
+    alike: Mapping[str, Estimate] = field(default_factory=dict)
+    excused: tuple[str, ...] = ()
 
     @property
     def who(self) -> str:
@@ -92,7 +120,11 @@ class Report:
         try:
             found: dict[str, Any] = json.loads(text)
             evaluations = tuple(_evaluation(e) for e in found.pop("evaluations"))
-            return Report(logged=Estimate(**found.pop("logged")), evaluations=evaluations, **found)
+            champion, logged = found.pop("champion", None), Estimate(**found.pop("logged"))
+            reigning = Reigning(**champion | {"gain": Estimate(**champion["gain"])}) if champion else None
+            alike = {name: Estimate(**gain) for name, gain in found.pop("alike", {}).items()}
+            known: dict[str, Any] = {"champion": reigning, "alike": alike, "excused": tuple(found.pop("excused", ()))}
+            return Report(logged=logged, evaluations=evaluations, **known, **found)
         except (ValueError, KeyError, TypeError) as error:
             raise TrainingError(f"{EVALUATION}: cannot be read ({error}); run `nextbest evaluate` again") from None
 
@@ -102,6 +134,7 @@ def _evaluation(found: dict[str, Any]) -> Evaluation:
     values, gains = (tuple(Estimate(**e) for e in found.pop(name)) for name in ("values", "gains"))
     harms = {name: Harm(h["logged"], Estimate(**h["excess"])) for name, h in found.pop("harms").items()}
     environment, truth, tail = found.pop("environment"), found.pop("truth"), found.pop("tail", None)
+    over = tuple(Difference(**d | {"gain": Estimate(**d["gain"])}) for d in found.pop("over", ()))
     parts = tuple(Segment(**part | {"gain": Estimate(**part["gain"])}) for part in found.pop("segments", ()))
     return Evaluation(
         harms=harms,
@@ -111,5 +144,6 @@ def _evaluation(found: dict[str, Any]) -> Evaluation:
         gains=gains,
         segments=parts,
         tail=Estimate(**tail) if tail else None,
+        over=over,
         **found,
     )

@@ -1,11 +1,11 @@
-"""The one door to `champion`: support, estimators that agree, certificate, a lower bound on the gain, harms. And the
-`promote` verb.
+"""The one door to `champion`, and the `promote` verb. What each candidate is asked: training/verdicts.py.
 
-When no candidate passes, the champion is the behaviour clone: it imitates the log, with known probabilities.
+Who treats all customers alike and passes stays, unless somebody who chooses for each of them earns more for certain;
+so does who is champion. When no candidate passes and there is no champion, it is the behaviour clone: it imitates the
+log, with known probabilities.
 """
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,21 +15,12 @@ from engine.bundle import Bundle
 from engine.declarations import NAME, NAME_LENGTH
 from engine.errors import TrainingError, nearest
 from training import report as drawing
-from training.candidates import CLONE
+from training.candidates import CLONE, CONSTANTS
+from training.differences import NO_GAIN, beats
 from training.evaluation import EVALUATION, Evaluation, Report
-from training.harms import Harm
-from training.segments import Segment
 from training.tracking import Candidate, Tracking
-
-MOST_CONTACTS = 2.0
-"""Contacts per customer and week, as a multiple of the log's, that a candidate may make."""
-
-
-WITNESSES = ("FQE", "marginal IS", "DM", "IPS")
-"""Estimators that must not contradict the sign of the recommended one: a model without weights and weights without a
-model, of journeys and of single decisions. What both halves of a doubly robust estimate deny, its product does not make
-true.
-"""
+from training.trained import champion_of
+from training.verdicts import Verdict, against_champion, against_constants, judge
 
 UNLESS = (
     "; unless the log's choices also hung on something that it does not hold: its propensities are estimated, so an "
@@ -39,106 +30,103 @@ UNLESS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that a candidate has to pass: what was found, and whether that is enough."""
-
-    name: str
-    found: str
-    passed: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the gate says of one candidate: every check in order; later ones are left out once support fails."""
-
-    candidate: str
-    checks: tuple[Check, ...]
-    bound: float | None
-
-    @property
-    def passed(self) -> bool:
-        return all(check.passed for check in self.checks)
-
-    @property
-    def why(self) -> str:
-        """The checks that failed, or the bound that won."""
-        failed = [f"{c.name}: {c.found}" for c in self.checks if not c.passed]
-        return "; ".join(failed) or f"gain over the log is at least {drawing.figure(self.bound or 0.0)}"
-
-
-@dataclass(frozen=True, slots=True)
 class Choice:
-    """Who becomes champion and why. verdicts: all candidates but the clone. beats: does it beat the log for certain?"""
+    """Who becomes champion and why. verdicts: all candidates but the clone. beats: does it beat the log for certain?
+    stays: `champion` is the registered model (NAME/VERSION) that is champion already.
+    """
 
     champion: str
     why: str
     beats: bool
     verdicts: tuple[Verdict, ...]
+    stays: bool = False
 
 
-def judge(evaluation: Evaluation, certified: bool, unit: str) -> Verdict:
-    """Check one candidate. `certified`: did the environment pass its certificate? `unit`: of values."""
-    value, bound = evaluation.value, evaluation.bound
-    support = Check(
-        "support", value.note if not value.supported else f"ESS {value.ess:,.0f} customers", value.supported
-    )
-    if not value.supported or bound is None:
-        return Verdict(evaluation.candidate, (support,), None)
-    checks = [support, _agreement(evaluation)]
-    checks += [Check("certificate", "passed" if certified else "the environment failed its own", certified)]
-    gain = f"lower bound {drawing.figure(bound, sign=True)} {unit} over the log, has to be above 0"
-    checks.append(Check("gain", gain, bound > 0.0))
-    checks += [_harm(name, harm) for name, harm in evaluation.harms.items()]
-    checks += _segments(evaluation.segments)
-    return Verdict(evaluation.candidate, tuple(checks), bound)
+def choose(report: Report, certified: bool, margin: float = 0.0) -> Choice:
+    """The candidate with the highest lower bound among those that pass; else the champion there is, else the behaviour
+    clone.
 
-
-def choose(report: Report, certified: bool) -> Choice:
-    """The candidate with the highest lower bound among those that pass; the behaviour clone when none does.
-
-    Raises TrainingError when nobody passes and there is no clone to fall back on.
+    Whoever chooses for each customer passes only if it earns more than any one action for everybody (of those that
+    pass themselves) for certain, at the same error, and then goes before those who treat all alike; else they are
+    preferred.
+    Where a champion was judged by the same customers, nobody passes who does not earn more than it by more than
+    `margin` (per journey) for certain; it stays, unless it loses to the log for certain. Raises TrainingError when
+    nobody passes and there is no clone to fall back on.
     """
     unit = f"{report.currency} per journey"
-    verdicts = tuple(judge(e, certified, unit) for e in report.evaluations if e.candidate != CLONE)
-    passed = [v for v in verdicts if v.passed and v.bound is not None]
+    evaluations = {e.candidate: e for e in report.evaluations}
+    verdicts = {name: judge(e, certified, unit) for name, e in evaluations.items() if name != CLONE}
+    for name, verdict in verdicts.items():
+        verdicts[name] = against_constants(evaluations[name], verdict, report.excused, unit)
+    reigning = report.champion
+    if reigning and reigning.gain.supported:
+        for name, verdict in verdicts.items():
+            verdicts[name] = against_champion(evaluations[name], verdict, (reigning, margin), unit)
+    found = tuple(verdicts.values())
+    passed = [v for v in found if v.passed and v.bound is not None]
     if passed:
-        best = max(passed, key=lambda v: v.bound or 0.0)
-        method = next(e.gain.method for e in report.evaluations if e.candidate == best.candidate)
-        why = (
-            f"it earns at least {drawing.figure(best.bound or 0.0)} {unit} more than the log ({method}, one-sided, "
-            f"error {report.error:g} shared by all candidates)"
-        )
-        return Choice(best.candidate, why + (UNLESS if report.estimated else ""), True, verdicts)
-    if all(e.candidate != CLONE for e in report.evaluations):
+        best = max(passed, key=lambda v: (v.candidate not in CONSTANTS, v.bound or 0.0))
+        return Choice(best.candidate, _earned(report, evaluations[best.candidate], best), True, found)
+    if reigning and reigning.gain.upper is not None and reigning.gain.upper >= 0.0:
+        return Choice(reigning.model, "nobody earns more than it for certain", False, found, stays=True)
+    if CLONE not in evaluations:
         raise TrainingError(f"no candidate beats the log with confidence, and there is no {CLONE} to fall back on")
     why = "nothing beats the log with confidence: the behaviour clone imitates it, with known probabilities"
-    return Choice(CLONE, why, False, verdicts)
+    learned = [e for e in report.evaluations if e.candidate not in (CLONE, *CONSTANTS) and e.over_alike]
+    if learned and not any(beats(e.over_alike) for e in learned):
+        why += f"; {NO_GAIN}"
+    return Choice(CLONE, why, False, found)
+
+
+def _earned(report: Report, winner: Evaluation, verdict: Verdict) -> str:
+    """Why this one: what it earns for certain, and over whom."""
+    why = (
+        f"it earns at least {drawing.figure(verdict.bound or 0.0)} {report.currency} per journey more than the log "
+        f"({winner.gain.method}, one-sided, error {report.error:g} shared by all candidates)"
+    )
+    if winner.candidate in CONSTANTS and any(e.candidate not in (CLONE, *CONSTANTS) for e in report.evaluations):
+        why += f"; {NO_GAIN}: nobody who chooses for each customer earns more than it for certain"
+    elif winner.candidate not in CONSTANTS and not winner.over_alike:
+        why += "; the log supports no action for everybody, so nobody knows whether choosing is what earns it"
+    elif winner.candidate not in CONSTANTS and not beats(winner.over_alike):
+        why += f"; {NO_GAIN}, but nothing that may earn as much for everybody is known to gain without harm"
+    if report.champion and not report.champion.gain.supported:
+        why += f"; not compared with {report.champion.model}: {report.champion.gain.note}"
+    return why + (UNLESS if report.estimated else "")
 
 
 def run(
-    run_id: str | None = None, model: str | None = None, force: str | None = None, store: Path = Path("mlruns")
+    run_id: str | None = None,
+    model: str | None = None,
+    force: str | None = None,
+    margin: float = 0.0,
+    store: Path = Path("mlruns"),
 ) -> str:
     """The `promote` verb: make the winner a version of the registered model `model` (default: the spec's name),
-    under the alias `champion`; returns the version.
+    under the alias `champion`; returns the version, the old one when the champion stays.
 
-    `force` promotes that candidate whatever the gate says, and the version says so for good. Raises StoreError, and
-    TrainingError when the run was not evaluated, its bundles were changed since, `force` is not one of them, or
-    `model` is not such a name as a spec may have.
+    `force` promotes that candidate whatever the gate says, and the version says so for good. `margin`: see `choose`.
+    Raises StoreError, and TrainingError when the run was not evaluated, or beside another champion; its bundles were
+    changed since, `force` is not one of them, or `model` is not such a name as a spec may have.
     """
     _check_name(model)
     console, tracking = Console(), Tracking(store)
     parent = run_id or tracking.latest()
     report = read(tracking, parent)
     certified = tracking.record(parent).data.tags.get("certificate") == "passed"
-    choice = choose(report, certified)
+    choice = choose(report, certified, margin)
     show(choice, console)
     champion, why, how = choice.champion, choice.why, "gate" if choice.beats else "fallback"
     if force is not None:
         champion, how = force, "forced"
         why = f"forced by hand; the gate would have chosen {choice.champion}: {choice.why}"
+    elif choice.stays:
+        return _stay(tracking, parent, model, choice, console)
     winner = _candidate(tracking, parent, champion, report)
     bundle = Bundle.load(winner.bundle)
     name, caution = model or bundle.spec.name, f"\n\n**{bundle.caution}**" if bundle.caution else ""
+    if force is None:
+        _check_champion(tracking, parent, name, report)
     version = tracking.register(winner.run_id, name, f"**{champion}**: {why}.{caution}\n\n{page(choice)}")
     facts = {"gate": how, "gate_reason": why}
     with tracking.reopened(winner.run_id) as run:
@@ -153,6 +141,27 @@ def run(
         console.print(f"[red]{bundle.caution}[/]", highlight=False)
     console.print(f"next: [bold]nextbest export {name}@champion --out FOLDER[/]", highlight=False)
     return version
+
+
+def _stay(tracking: Tracking, parent: str, model: str | None, choice: Choice, console: Console) -> str:
+    """Write down that the champion stays; returns its version."""
+    name, _, version = choice.champion.partition("/")
+    _check_champion(tracking, parent, model or name, read(tracking, parent))
+    with tracking.reopened(parent) as run:
+        run.tags({"gate": "stays", "gate_reason": choice.why, "champion": choice.champion})
+        run.text("evaluation/gate.md", page(choice))
+    console.print(f"[bold]{name}@champion[/] stays version {version}, because {choice.why}.", highlight=False)
+    return version
+
+
+def _check_champion(tracking: Tracking, parent: str, name: str, report: Report) -> None:
+    """Raises TrainingError when the champion of this model is not the one that the evaluation was made beside."""
+    now, then = champion_of(tracking, name), report.champion.model if report.champion else None
+    if now is not None and now != then:
+        raise TrainingError(
+            f"{now} is champion, and run {parent} was evaluated beside {then or 'none'}: "
+            f"`nextbest evaluate {parent} --model {name}` compares it (or --force CANDIDATE)"
+        )
 
 
 def _check_name(model: str | None) -> None:
@@ -188,42 +197,6 @@ def page(choice: Choice) -> str:
             passed = "yes" if check.passed else "**no**"
             lines.append(f"| {verdict.candidate} | {check.name} | {check.found} | {passed} |")
     return "\n".join(lines) + "\n"
-
-
-def _agreement(evaluation: Evaluation) -> Check:
-    """Do the witnesses that can answer see a gain or a loss where the recommended estimator does?"""
-    sign = evaluation.gain.value or 0.0
-    heard = [(g.method, g.value) for g in evaluation.gains[1:] if g.method in WITNESSES and g.value is not None]
-    told = ", ".join(f"{method} {drawing.figure(value, sign=True)}" for method, value in heard)
-    return Check("agreement", told or "no second opinion has support", all(value * sign > 0.0 for _, value in heard))
-
-
-def _harm(name: str, harm: Harm) -> Check:
-    """Contacts have a limit; of the rest a candidate must not do significantly more than the log."""
-    rate, low = harm.rate, harm.excess.lower
-    if rate is None or low is None:
-        return Check(name, harm.excess.note or "not known", False)
-    if name == "contacts":
-        limit = MOST_CONTACTS * harm.logged
-        found = f"{rate:.2f} per customer and week, the log {harm.logged:.2f}, limit {limit:.2f}"
-        return Check(name, found, rate <= limit or low <= 0.0)
-    found = f"{rate:.3g} per customer and week, the log {harm.logged:.3g}; excess at least {low:+.2g}"
-    return Check(name, found, low <= 0.0)
-
-
-def _segments(parts: Sequence[Segment]) -> list[Check]:
-    """No segment may lose for certain; nothing to say where none has support."""
-    judged = [part for part in parts if part.chance is not None]
-    if not judged:
-        return []
-    worst = min(judged, key=lambda part: part.chance or 0.0)
-    harmed = [f"{part.name} {_told(part)}" for part in judged if part.harmed]
-    found = ", ".join(harmed) or f"none of {len(judged)} is harmed for certain; the most doubtful: {worst.name} "
-    return [Check("segments", found if harmed else found + _told(worst), not harmed)]
-
-
-def _told(part: Segment) -> str:
-    return f"{drawing.figure(part.gain.value or 0.0, sign=True)} (chance {part.chance:.2g}, Holm)"
 
 
 def _candidate(tracking: Tracking, parent: str, name: str, report: Report) -> Candidate:

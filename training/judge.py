@@ -17,6 +17,7 @@ from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
 from envs.outcomes import OutcomeModel
 from training import ope, sequential
+from training.differences import Side
 from training.distribution import worst
 from training.environment_values import EnvironmentValues
 from training.fitted import Basis, Fitted, FittedEvaluator
@@ -57,7 +58,8 @@ class Judged:
     logging policy on the same customers. bound: lower bound of the recommended gain at the judge's one-sided
     error; None without support. harms: "contacts", "withdrawals", "endings", where the spec knows them.
     holds: share of decisions on which it holds. segments: gains by context, by the recommended method; none without
-    support. tail: what the worst TAIL of journeys is worth on average, by whole-journey weights.
+    support. tail: what the worst TAIL of journeys is worth on average, by whole-journey weights. side: for paired
+    differences to other policies (training/differences.py); None without support.
     """
 
     support: Support
@@ -68,6 +70,7 @@ class Judged:
     holds: float
     segments: tuple[Segment, ...]
     tail: Estimate
+    side: Side | None = None
 
     @property
     def value(self) -> Estimate:
@@ -168,21 +171,24 @@ class Judge:
         answers = self._one_step(weighed, fitted) if self.one_step else self._journeys(rho, weighed, (best, fitted))
         gains = tuple(self._estimate(a, support, a.ratios.minus(self._logged)) for a in answers)
         first = answers[0]
-        bound: float | None = None
+        worths = tuple(self._estimate(a, support, a.ratios) for a in answers)
+        bound, side = None, None
         parts: tuple[Segment, ...] = ()
         if gains[0].supported:
             gain = first.ratios.minus(self._logged)
             bound = self._interval(gain, 1 - 2 * self._error, first.leeway)[0]
             parts = self._segments(gain, weighed.w)
+            side = Side(worths[0], first.ratios, first.leeway) if isinstance(first.ratios, Ratios) else None
         return Judged(
             support=support,
-            values=tuple(self._estimate(a, support, a.ratios) for a in answers),
+            values=worths,
             gains=gains,
             bound=bound,
             harms={name: self._harm(happened, weighed, first, support) for name, happened in self._harms.items()},
             holds=float(chances[:, HOLD].mean()),
             segments=parts,
             tail=self._tail(rho, support),
+            side=side,
         )
 
     def _weigh(self, ratio: Floats, fitted: Fitted) -> _Weighed:

@@ -6,6 +6,8 @@ from rich.console import Console
 
 from engine.bundle import Bundle
 from training import report as drawing
+from training.candidates import CLONE, CONSTANTS
+from training.differences import NO_GAIN, Difference, beats, closest
 from training.evaluation import EVALUATION, Evaluation, Report
 from training.intervals import Estimate
 from training.report import figure
@@ -32,6 +34,9 @@ EXPLAINED = {
     "true_value_error": "its standard error",
     "true_gain": "true value minus that of the logging policy, same customers, same luck",
     "true_gain_error": "its standard error",
+    "over_constant": "value minus that of the best action for everybody, same customers (paired)",
+    "over_constant_lower": "lower end of its 95 % interval",
+    "over_constant_upper": "upper end of its 95 % interval",
     "holds": "share of the logged decisions on which it holds",
     "contacts_per_week": "contacts per customer and week, by marginal weights",
 }
@@ -54,8 +59,27 @@ def show(report: Report, console: Console) -> None:
     # An interval goes below its number, so that the table fits a terminal of 80 columns.
     rows = [[cell.replace(" [", "\n[").replace(" ± ", "\n± ") for cell in row] for row in rows]
     console.print(drawing.candidates_table(rows, columns, title))
+    if alike := personalised(report):
+        told = [(e.candidate, _span(d.gain).replace(" [", "\n["), f"{d.other}:\n{verdict(e)}") for e, d in alike]
+        title = "What choosing for each customer adds (paired, the same customers)"
+        console.print(drawing.candidates_table(told, ("candidate", "earns more\n[95 %]", "than"), title))
+    else:
+        console.print("What choosing for each customer adds: the log supports no action for everybody to compare with")
     for note in _notes(report):
         console.print(f"[dim]{note}[/]", highlight=False)
+
+
+def personalised(report: Report) -> list[tuple[Evaluation, Difference]]:
+    """Who chooses for each customer, each with the difference to the action for everybody that is worth most; without
+    those that the log cannot compare.
+    """
+    found = ((e, closest(e.over_alike)) for e in report.evaluations if e.candidate not in (CLONE, *CONSTANTS))
+    return [(evaluation, difference) for evaluation, difference in found if difference]
+
+
+def verdict(evaluation: Evaluation) -> str:
+    """In words: is it shown that choosing for each customer earns more than any one action for all?"""
+    return "earns more for certain" if beats(evaluation.over_alike) else NO_GAIN
 
 
 def caution(bundles: Iterable[Bundle], console: Console) -> None:
@@ -85,7 +109,7 @@ def metrics(evaluation: Evaluation) -> dict[str, float]:
     """The numbers of a candidate that exist; what has no support has no number."""
     value, gain, truth = evaluation.value, evaluation.gain, evaluation.truth
     contacts = evaluation.harms.get("contacts")
-    support = evaluation.support
+    support, alike = evaluation.support, closest(evaluation.over_alike)
     found: dict[str, float | None] = {
         "value": value.value,
         "value_lower": value.lower,
@@ -103,6 +127,9 @@ def metrics(evaluation: Evaluation) -> dict[str, float]:
         "true_value_error": truth.value_error if truth else None,
         "true_gain": truth.gain if truth else None,
         "true_gain_error": truth.gain_error if truth else None,
+        "over_constant": alike.gain.value if alike else None,
+        "over_constant_lower": alike.gain.lower if alike else None,
+        "over_constant_upper": alike.gain.upper if alike else None,
         "holds": evaluation.holds,
         "contacts_per_week": contacts.rate if contacts else None,
     }
@@ -116,6 +143,7 @@ def page(report: Report) -> str:
         f"# Off-policy evaluation ({unit})",
         "",
         f"{report.who}. The log itself: {_span(report.logged)}.",
+        *(f"- {name} for everybody gains {_span(gain)} over the log." for name, gain in report.alike.items()),
         *(f"- {note}" for note in _notes(report)),
     ]
     for e in report.evaluations:
@@ -133,8 +161,16 @@ def page(report: Report) -> str:
         for name, harm in e.harms.items():
             rate = "?" if harm.rate is None else f"{harm.rate:.3g}"
             lines.append(f"| {name} | {harm.logged:.3g} | {rate} | {_span(harm.excess)} |")
-        lines += _by_segment(e)
+        lines += _by_difference(e) + _by_segment(e)
     return "\n".join(lines) + "\n"
+
+
+def _by_difference(e: Evaluation) -> list[str]:
+    """What it earns more than each action for everybody, and than the champion."""
+    if not e.over:
+        return []
+    lines = ["", "| earns more than | paired difference | lower bound |", "|---|---|---|"]
+    return lines + [f"| {d.other} | {_span(d.gain)} | {figure(d.bound, sign=True)} |" for d in e.over]
 
 
 def _by_segment(e: Evaluation) -> list[str]:
@@ -175,6 +211,10 @@ def _notes(report: Report) -> Sequence[str]:
             + ", ".join(f"{e.candidate} {e.support['decisions']:.0f}" for e in report.evaluations)
             + " decisions."
         )
+    if report.champion:
+        gain = report.champion.gain
+        told = f"gains {_span(gain)} over the log" if gain.supported else f"cannot be compared: {gain.note}"
+        found.append(f"The champion, {report.champion.model}, {told}.")
     if any(e.environment for e in report.evaluations):
         found.append("The environment's value is a model's answer, without an interval of the value.")
     return found

@@ -9,7 +9,7 @@ from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
 from training.journeys import Journeys
 from training.logs import read_log
-from training.tracking import Tracking
+from training.tracking import CHAMPION, Tracking
 
 OUTCOME_MODEL = "environment/outcome_model.zip"
 """Artifact of the parent run: the learned outcome model."""
@@ -61,3 +61,11 @@ class Trained:
     def model(self) -> EnsembleOutcomeModel:
         """The learned outcome model. Raises TrainingError when it is not there."""
         return EnsembleOutcomeModel.load(self.tracking.artifact(self.run, OUTCOME_MODEL), self.spec)
+
+
+def champion_of(tracking: Tracking, model: str) -> str | None:
+    """NAME/VERSION of the champion of a registered model; None when it has none."""
+    try:
+        return f"{model}/{tracking.registered(f'{model}@{CHAMPION}')[0]}"
+    except TrainingError:
+        return None

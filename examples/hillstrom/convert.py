@@ -16,11 +16,22 @@ SENT_AT = pd.Timestamp("2008-03-01T12:00:00Z")
 """The day is not known; any will do, as everybody was decided upon once."""
 
 CONTENTS = {"Mens E-Mail": "mens", "Womens E-Mail": "womens", "No E-Mail": None}
+VISITS = """[reward]
+currency = "visits"
+
+[reward.events.visit]
+each = 1.0
+"""
+COST = 0.1
+"""USD for each e-mail, our assumption: the data say nothing about it."""
+
 AREAS = {"Urban": "urban", "Surburban": "suburban", "Rural": "rural"}
 
 
 def convert(out: Path, data: Path) -> Path:
-    """Write decisions, events and the spec into `out`. `data`: the file, as Parquet or CSV. Raises LogError."""
+    """Write decisions, events and the spec into `out`, and beside it visits.toml and net_spend.toml, which pay for
+    other outcomes of the same log. `data`: the file, as Parquet or CSV. Raises LogError.
+    """
     existing(data, "see examples/hillstrom/README.md for where to get it")
     table = pd.read_csv(data) if data.suffix == ".csv" else pd.read_parquet(data)
     customer = pd.Series(table.index.astype(str))
@@ -54,7 +65,21 @@ def convert(out: Path, data: Path) -> Path:
         )
         for kind, happened in kinds.items()
     ]
-    return write_log(out, HERE / "nextbest.toml", decided, pd.concat(events))
+    write_log(out, HERE / "nextbest.toml", decided, pd.concat(events))
+    for name, text in specs().items():
+        (out / f"{name}.toml").write_text(text, "utf-8")
+    return out
+
+
+def specs() -> dict[str, str]:
+    """The spec with other rewards: a visit each, and the spend less COST for each e-mail."""
+    text = (HERE / "nextbest.toml").read_text("utf-8")
+    known = text.partition("[reward]")[0]
+    paid = {
+        "visits": known + VISITS,
+        "net_spend": text.replace("[channels.email]", f"[channels.email]\ncost = {COST}"),
+    }
+    return {name: spec.replace('name = "hillstrom"', f'name = "hillstrom_{name}"') for name, spec in paid.items()}
 
 
 if __name__ == "__main__":

@@ -10,9 +10,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def data_folder(name: str) -> Path:
-    """The folder of a data set: in $NEXTBEST_DATA, else in shared/data next to the clone. Skips where it is not."""
-    base = os.environ.get("NEXTBEST_DATA")
-    folder = (Path(base) if base else ROOT.parent / "shared" / "data") / name
+    """The folder of a data set. Skips where it is not."""
+    folder = place(name)
     if not folder.is_dir():
         pytest.skip(f"no data set {name}: set NEXTBEST_DATA to the folder that holds it")
     return folder
+
+
+def place(name: str) -> Path:
+    """Where the folder of a data set should be: in $NEXTBEST_DATA, else in shared/data next to the clone."""
+    base = os.environ.get("NEXTBEST_DATA")
+    return (Path(base) if base else ROOT.parent / "shared" / "data") / name

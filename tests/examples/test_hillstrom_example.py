@@ -5,7 +5,7 @@ import pytest
 
 from engine.errors import LogError
 from engine.spec import Spec
-from examples.hillstrom.convert import convert
+from examples.hillstrom.convert import COST, convert
 from tests.examples.example_data import data_folder
 from training.journeys import Journeys
 from training.logs import read_log
@@ -41,6 +41,16 @@ def test_the_contexts_are_whole(folder: Path) -> None:
     found = Journeys.of(spec, read_log(spec, folder))
     assert np.isfinite(found.context).all()
     assert (found.context[:, [spec.context.index["area"], spec.context.index["bought_by"]]] >= 0).all()
+
+
+def test_one_log_is_paid_in_three_ways(folder: Path) -> None:
+    log = read_log(Spec.read(folder / "nextbest.toml"), folder)
+    spend, visits, net = (Spec.read(folder / f"{name}.toml") for name in ("nextbest", "visits", "net_spend"))
+    assert (spend.name, visits.name, net.name) == ("hillstrom", "hillstrom_visits", "hillstrom_net_spend")
+    assert Journeys.of(visits, log).reward.sum() == 9_394
+    found = Journeys.of(net, log)
+    cost = COST * (found.action > 0)
+    np.testing.assert_allclose(found.reward, Journeys.of(spend, log).reward - cost, atol=1e-5)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 from engine.bundle import Bundle
 from engine.errors import TrainingError
 from tests.training.small_log import SPEC
-from training import export, gate
+from training import export, gate, verdicts
 from training.candidates import CLONE
-from training.evaluation import EVALUATION, Evaluation, Report, Truth
+from training.differences import Difference
+from training.evaluation import EVALUATION, Evaluation, Reigning, Report, Truth
 from training.harms import Harm
 from training.intervals import Estimate, refused
 from training.network import Shape, TwoTower
@@ -69,7 +70,7 @@ def test_a_model_and_weights_must_not_contradict_the_gain(fqe: float, weights: f
     judged = evaluation("a", 1.0)
     model = Estimate(fqe, None, None, 200.0, "FQE", note="a model's answer: no interval")
     more = (estimate(weights, 9.0, "marginal IS"), estimate(-5.0, 9.0, "PDIS"), model)
-    verdict = gate.judge(replace(judged, gains=(*judged.gains, *more)), True, "EUR")
+    verdict = verdicts.judge(replace(judged, gains=(*judged.gains, *more)), True, "EUR")
     (check,) = (c for c in verdict.checks if c.name == "agreement")
     assert check.passed == passes == verdict.passed
     assert f"FQE {fqe:+.3f}" in check.found
@@ -78,7 +79,7 @@ def test_a_model_and_weights_must_not_contradict_the_gain(fqe: float, weights: f
 def test_a_witness_without_support_is_not_heard() -> None:
     judged = evaluation("a", 1.0)
     silent = refused("marginal IS", 3.0, "too far")
-    assert gate.judge(replace(judged, gains=(*judged.gains, silent)), True, "EUR").passed
+    assert verdicts.judge(replace(judged, gains=(*judged.gains, silent)), True, "EUR").passed
 
 
 def test_without_support_nothing_else_is_asked() -> None:
@@ -104,7 +105,7 @@ def test_a_failed_certificate_shuts_the_gate() -> None:
     ],
 )
 def test_harms_have_limits(name: str, found: Harm, passes: bool) -> None:
-    verdict = gate.judge(evaluation("a", 1.0, {name: found}), certified=True, unit="EUR")
+    verdict = verdicts.judge(evaluation("a", 1.0, {name: found}), certified=True, unit="EUR")
     assert verdict.passed == passes
     assert (name in verdict.why) == (not passes)
 
@@ -113,12 +114,88 @@ def test_harms_have_limits(name: str, found: Harm, passes: bool) -> None:
 def test_no_segment_may_lose_for_certain(chance: float | None, harmed: bool, passes: bool) -> None:
     gain = refused("segment", 3.0, "few") if chance is None else estimate(-2.0)
     parts = (Segment("kind a", 90, estimate(3.0), 1.0, False), Segment("kind b", 80, gain, chance, harmed))
-    verdict = gate.judge(replace(evaluation("a", 1.0), segments=parts), certified=True, unit="EUR")
+    verdict = verdicts.judge(replace(evaluation("a", 1.0), segments=parts), certified=True, unit="EUR")
     assert verdict.passed == passes
     found = next(c.found for c in verdict.checks if c.name == "segments")
     assert ("kind b -2.00" in found) == (chance is not None)
-    nothing = gate.judge(evaluation("a", 1.0), certified=True, unit="EUR")
+    nothing = verdicts.judge(evaluation("a", 1.0), certified=True, unit="EUR")
     assert "segments" not in [c.name for c in nothing.checks]
+
+
+def over(judged: Evaluation, **bounds: float) -> Evaluation:
+    """The same, with these lower bounds of what it earns more than others."""
+    return replace(judged, over=tuple(Difference(name, estimate(b + 1), b) for name, b in bounds.items()))
+
+
+def test_a_constant_stays_unless_it_is_clearly_beaten() -> None:
+    learned, constant = over(evaluation("ppo", 0.9), constant=-0.1), evaluation("constant", 0.4)
+    found = gate.choose(report(evaluation(CLONE, 0.0), learned, constant), certified=True)
+    assert (found.champion, found.beats) == ("constant", True)
+    assert "; no gain from personalising shown: nobody who chooses for each customer" in found.why
+    assert "no gain from personalising shown: lower bound -0.1" in found.verdicts[0].why
+    assert gate.choose(report(evaluation(CLONE, 0.0), learned), certified=True).champion == CLONE
+    better = over(evaluation("ppo", 0.3), mail=0.1, hold=0.2)
+    found = gate.choose(report(evaluation(CLONE, 0.0), better, constant), certified=True)
+    assert found.champion == "ppo"  # though the constant's own bound is higher
+    assert "personalising" not in found.why
+
+
+def test_that_nothing_is_gained_is_said_of_the_log_too() -> None:
+    found = gate.choose(report(evaluation(CLONE, 0.0), over(evaluation("ppo", -0.5), hold=-0.3)), certified=True)
+    assert found.champion == CLONE
+    assert found.why.endswith("with known probabilities; no gain from personalising shown")
+
+
+def test_where_no_constant_is_supported_that_is_said() -> None:
+    found = gate.choose(report(evaluation(CLONE, 0.0), evaluation("ppo", 0.9)), certified=True)
+    assert found.champion == "ppo"
+    assert "; the log supports no action for everybody" in found.why
+
+
+def test_a_constant_that_harms_keeps_nobody_out() -> None:
+    judged = report(evaluation(CLONE, 0.0), over(evaluation("ppo", 0.9), mail=-0.1, hold=0.3))
+    assert gate.choose(judged, certified=True).champion == CLONE
+    found = gate.choose(replace(judged, excused=("mail",)), certified=True)
+    assert found.champion == "ppo"
+    assert found.why.endswith("; no gain from personalising shown, but what may earn as much for everybody does harm")
+
+
+def reigning(gain: Estimate, policy: str = "old") -> Reigning:
+    return Reigning("shop/1", policy, gain)
+
+
+@pytest.mark.parametrize(
+    ("bound", "margin", "champion"), [(0.2, 0.0, "ppo"), (0.2, 0.3, "shop/1"), (-0.1, 0.0, "shop/1")]
+)
+def test_the_champion_stays_unless_it_is_clearly_beaten(bound: float, margin: float, champion: str) -> None:
+    judged = report(evaluation(CLONE, 0.0), over(evaluation("ppo", 0.9), champion=bound))
+    found = gate.choose(replace(judged, champion=reigning(estimate(0.5))), certified=True, margin=margin)
+    assert (found.champion, found.stays) == (champion, champion == "shop/1")
+    (check,) = (c for c in found.verdicts[0].checks if c.name == "champion")
+    assert check.found == f"lower bound {bound:+.3f} EUR per journey over shop/1, has to be above {margin:g}"
+
+
+def test_the_same_policy_is_not_promoted_again() -> None:
+    judged = report(evaluation(CLONE, 0.0), over(evaluation("ppo", 0.9, version="old"), champion=0.0))
+    found = gate.choose(replace(judged, champion=reigning(estimate(0.5))), certified=True)
+    assert found.stays
+    assert found.verdicts[0].why == "champion: it is shop/1 already"
+
+
+def test_a_champion_that_loses_to_the_log_for_certain_goes() -> None:
+    judged = report(evaluation(CLONE, 0.0), over(evaluation("ppo", 0.9), champion=-0.1))
+    found = gate.choose(replace(judged, champion=reigning(estimate(-3.0))), certified=True)
+    assert (found.champion, found.stays) == (CLONE, False)
+
+
+def test_a_champion_that_cannot_be_judged_keeps_nobody_out() -> None:
+    judged = replace(
+        report(evaluation(CLONE, 0.0), evaluation("ppo", 0.9)), champion=reigning(refused("none", 0, "why"))
+    )
+    found = gate.choose(judged, certified=True)
+    assert found.champion == "ppo"
+    assert found.why.endswith("; not compared with shop/1: why")
+    assert Report.from_json(judged.to_json()) == judged
 
 
 def test_no_clone_and_no_winner_is_an_error() -> None:
@@ -133,8 +210,9 @@ def test_a_report_survives_json() -> None:
         truth=Truth(11.0, 0.2, 1.0, 0.1),
         segments=(Segment("kind a", 90, estimate(3.0), 1.0, False),),
         tail=estimate(-3.0),
+        over=(Difference("hold", estimate(0.3), -0.1),),
     )
-    before = report(known, evaluation("b", None))
+    before = replace(report(known, evaluation("b", None)), alike={"hold": estimate(0.1)}, excused=("hold",))
     assert Report.from_json(before.to_json()) == before
     with pytest.raises(TrainingError, match="nextbest evaluate"):
         Report.from_json("{}")
@@ -197,6 +275,24 @@ def test_promote_falls_back_to_the_clone_or_is_forced(store: Tracking, tmp_path:
     assert "the gate would have chosen behaviour_cloning" in store.record(run_id).data.tags["gate_reason"]
     with pytest.raises(TrainingError, match="found no candidate 'pqo'; did you mean 'ppo'"):
         gate.run(parent, "second", force="pqo", store=store.folder)
+
+
+def test_promote_asks_the_champion(store: Tracking, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gate.run(training(store, tmp_path / "one", {CLONE: 0.0, "ppo": 1.25}), "third", store=store.folder)
+    later = training(store, tmp_path / "two", {CLONE: 0.0, "ppo": 1.0, "greedy": 2.0})
+    with pytest.raises(TrainingError, match=rf"third/1 is champion, and run {later} was evaluated beside none: `nextb"):
+        gate.run(later, "third", store=store.folder)
+    found = replace(gate.read(store, later), champion=Reigning("third/1", "old", estimate(0.5)))
+    with store.reopened(later) as run:
+        run.text(EVALUATION, found.to_json())
+    assert gate.run(later, "third", store=store.folder) == "1"
+    assert store.record(later).data.tags["gate"] == "stays"
+    assert "third@champion stays version 1, because nobody earns more" in " ".join(capsys.readouterr().out.split())
+    better = [over(e, champion=0.5) for e in found.evaluations]
+    with store.reopened(later) as run:
+        run.text(EVALUATION, replace(found, evaluations=tuple(better)).to_json())
+    assert gate.run(later, "third", store=store.folder) == "2"
+    assert Bundle.load(store.registered("third@champion")[2]).card["name"] == "greedy"
 
 
 def test_an_uncertified_bundle_is_promoted_with_a_warning(

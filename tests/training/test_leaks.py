@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from engine.errors import LogError
 from tests.training.small_log import SPEC, random_log, write
 from training.journeys import Journeys
-from training.leaks import leaks, tell_tale
+from training.leaks import PERIODS, SUSPICIOUS, leaks, tell_tale
 from training.logs import quality, read_log, run
 
 BANK = Path(__file__).parents[3] / "shared" / "data" / "bank_marketing" / "bank_additional_full.parquet"
@@ -112,5 +112,26 @@ def test_the_length_of_the_call_is_the_one_leak_of_bank_marketing() -> None:
     calls = pd.read_parquet(BANK)
     happened, who = calls.pop("y").astype(str).isin(["yes", "1", "True"]).to_numpy(), np.arange(len(calls))
     columns = {name: c if c.dtype.kind in "if" else pd.factorize(c)[0] for name, c in calls.drop(columns="row").items()}
-    told = {name: tell_tale(np.asarray(column, np.float64), happened, who) for name, column in columns.items()}
-    assert [name for name, (auc, error) in told.items() if auc - 2 * error > 0.8] == ["duration"]
+    period = who * PERIODS // len(who)  # rows are in order of time
+    told = {name: tell_tale(np.asarray(column, np.float64), happened, who, period) for name, column in columns.items()}
+    assert [name for name, (auc, error) in told.items() if auc - 2 * error > SUSPICIOUS] == ["duration"]
+    assert max(auc for name, (auc, _) in told.items() if name != "duration") < 0.65
+
+
+def test_what_only_tells_the_time_is_no_leak() -> None:
+    """A rate of interest that falls as sales rise: 0.9 over all years, nothing within one of them."""
+    rng = np.random.default_rng(0)
+    when, who = np.sort(rng.random(20_000)), np.arange(20_000)
+    happened = rng.random(20_000) < 1 / (1 + np.exp(8 - 12 * when))
+    assert tell_tale(when, happened, who)[0] > 0.85
+    auc, error = tell_tale(when, happened, who, who * PERIODS // len(who))
+    assert auc < 0.65
+    assert tell_tale(np.where(happened, 1.0, 0.0), happened, who, who * PERIODS // len(who))[0] == 1.0
+    assert np.isfinite(error)
+
+
+def test_a_period_with_one_outcome_only_has_no_say() -> None:
+    happened, period = np.array([1, 0, 1, 0, 1, 1, 1, 1], bool), np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    value, who = happened * 1.0, np.array([0, 0, 1, 1, 2, 2, 3, 3])
+    assert tell_tale(value, happened, who, period)[0] == 1.0
+    assert tell_tale(value, happened, who, np.arange(8)) == (0.5, float("inf"))
