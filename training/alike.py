@@ -14,7 +14,8 @@ from engine.records import HOLD, Bools, Floats32
 from engine.spec import Spec
 from training.candidates import CONSTANTS
 from training.journeys import Journeys
-from training.judge import Judge, Judged
+from training.judge import Judge
+from training.judged import Judged
 
 MOST_ACTIONS = 16
 """A catalogue of more actions, hold among them, is large."""

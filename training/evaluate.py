@@ -22,7 +22,8 @@ from training.differences import Difference, Side, difference
 from training.evaluation import CHAMPION, ERROR, Evaluation, Reigning, Report
 from training.intervals import Estimate, refused
 from training.journeys import Journeys
-from training.judge import Judge, Judged
+from training.judge import Judge
+from training.judged import Judged
 from training.logs import read_log
 from training.oracle import LogOracle, Oracle, world_of
 from training.rollout import returns

@@ -5,7 +5,7 @@ sequential (training/sequential.py). The first estimator of each list is the rec
 the gate.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,13 +24,22 @@ from training.fitted import Basis, Fitted, FittedEvaluator
 from training.harms import Harm, harms_of, weeks_of
 from training.intervals import Estimate, Ratios, interval, mean_of, refused
 from training.journeys import Journeys
+from training.judged import Judged
 from training.panels import panel_of, probabilities_of, splits_of
 from training.propensities import propensities_of
 from training.reward_model import TreeModel
 from training.segments import Segment, segments
 from training.shrinkage import Chosen, tuned_doubly_robust
 from training.state_weights import StateWeigher
-from training.support import LEAST_ESS, Support, effective_sample_size, support_of, unsupported_mass
+from training.support import (
+    LEAST_CARRYING,
+    LEAST_ESS,
+    Support,
+    carrying,
+    effective_sample_size,
+    support_of,
+    unsupported_mass,
+)
 
 ONE_STEP = ("SNDR", "DRos", "DR", "SNIPS", "IPS", "DM")
 SEQUENTIAL = ("marginal DR", "marginal IS", "weighted DR", "DR", "weighted PDIS", "PDIS", "FQE")
@@ -48,37 +57,6 @@ TAIL = 0.1
 """The share of journeys, the worst ones, whose mean is told beside that of all."""
 
 FOLDS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What the log says of one policy.
-
-    values: the policy's own value by each method, the recommended one first. gains: the same minus the
-    logging policy on the same customers. bound: lower bound of the recommended gain at the judge's one-sided
-    error; None without support. harms: "contacts", "withdrawals", "endings", where the spec knows them.
-    holds: share of decisions on which it holds. segments: gains by context, by the recommended method; none without
-    support. tail: what the worst TAIL of journeys is worth on average, by whole-journey weights. side: for paired
-    differences to other policies (training/differences.py); None without support.
-    """
-
-    support: Support
-    values: tuple[Estimate, ...]
-    gains: tuple[Estimate, ...]
-    bound: float | None
-    harms: Mapping[str, Harm]
-    holds: float
-    segments: tuple[Segment, ...]
-    tail: Estimate
-    side: Side | None = None
-
-    @property
-    def value(self) -> Estimate:
-        return self.values[0]
-
-    @property
-    def gain(self) -> Estimate:
-        return self.gains[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +211,8 @@ class Judge:
             sequential.pdis(r, d, rho),
             sequential.direct_method(self._pad(own.v)),
         )
-        enough = (_too_few(marginal) or _too_far(weighed.removed), _too_few(whole))
+        carried = carrying(found[0].minus(self._logged).influence())
+        enough = (_too_few(marginal) or _too_far(weighed.removed) or _too_rare(carried), _too_few(whole))
         rests = [(marginal, enough[0], leeway)] * 2 + [(whole, enough[1], 0.0)] * 4 + [(marginal, "", 0.0)]
         return [_Answer(n, x, *rest) for n, x, rest in zip(SEQUENTIAL, found, rests, strict=True)]
 
@@ -292,6 +271,14 @@ def _too_few(ess: float) -> str:
     if ess >= LEAST_ESS:
         return ""
     return f"effective sample size {ess:.1f} customers, needed at least {LEAST_ESS:.0f}"
+
+
+def _too_rare(carried: float) -> str:
+    if carried >= LEAST_CARRYING:
+        return ""
+    return (
+        f"its noise comes from {carried:.1f} customers, needed at least {LEAST_CARRYING:.0f}: a few rare rewards decide"
+    )
 
 
 def _too_far(removed: float) -> str:

@@ -9,6 +9,9 @@ from engine.records import Floats, Floats32, Ints
 LEAST_ESS = 30.0
 """Below this effective sample size, in customers, an estimator refuses to answer."""
 
+LEAST_CARRYING = 3.0
+"""The fewest customers that the noise of an estimate may come from (`carrying`)."""
+
 MOST_UNSUPPORTED = 0.05
 """The largest share of a policy's probability that may lie on actions the log never took."""
 
@@ -62,6 +65,16 @@ def effective_sample_size(weight: Floats) -> Floats:
     unit = weight / np.where(scale > 0, scale, 1.0)
     squares = (unit**2).sum(axis=0)
     return np.asarray(np.divide(unit.sum(axis=0) ** 2, squares, out=np.zeros_like(squares), where=squares > 0))
+
+
+def carrying(pull: Floats) -> float:
+    """How many customers an estimate's noise comes from, (Σ ψ²)² / Σ ψ⁴ of what each moves it by, ψ [J]; 0 for none.
+
+    Large weights on rare rewards leave a handful: then no interval can be believed, whatever the sample size of the
+    weights. The kurtosis of ψ is J over this.
+    """
+    squares = (pull / max(float(np.abs(pull).max(initial=0.0)), 1e-300)) ** 2
+    return float(squares.sum() ** 2 / max(float((squares**2).sum()), 1e-300))
 
 
 def unsupported_mass(

@@ -21,7 +21,8 @@ from engine.spec import Spec
 from examples.open_bandit.convert import CAMPAIGNS, convert
 from training.intervals import Estimate
 from training.journeys import Journeys
-from training.judge import Judge, Judged
+from training.judge import Judge
+from training.judged import Judged
 from training.logs import read_log
 
 DIRECTIONS = (("random", "bts"), ("bts", "random"))
