@@ -33,6 +33,9 @@ COLUMNS = 32
 STATE = Growth(trees=100, leaves=31, least=30)
 """The trees of V."""
 
+BELIEVED = (0.001, 0.999)
+"""Quantiles of the advantages of simulated decisions, beyond which none is believed."""
+
 ROUNDS = 2
 """How often V and A take turns."""
 
@@ -85,7 +88,8 @@ class EnvironmentValues:
             advantage = products @ theta
         v = _predicted(state, self._seen(panel.observation, panel.left))
         z = table[panel.action] - chances @ table
-        return Fitted(v + self._products(panel.observation, panel.left, z) @ theta, v)
+        known = np.quantile(advantage, BELIEVED)  # an action that nobody took there can be given any advantage
+        return Fitted(v + np.clip(self._products(panel.observation, panel.left, z) @ theta, *known), v)
 
     def _products(self, observation: Floats32, left: Floats, z: Floats32) -> Floats32:
         return Basis.products(self._basis.state(observation, left)[1], z)

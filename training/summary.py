@@ -206,8 +206,8 @@ def _notes(report: Report) -> Sequence[str]:
     found = [f"{', '.join(names)}: {note}." for note, names in notes.items()]
     if report.evaluations and report.evaluations[0].value.method == "marginal DR":
         found.append(
-            "Marginal DR takes the choice of actions from the propensities; that its weights of states and its value "
-            "model are linear is an assumption. Whole-journey weights, which assume nothing, could follow "
+            "Marginal DR takes the choice of actions from the propensities; what its weights of states and its value "
+            "model both miss is in no interval. Whole-journey weights, which assume nothing, could follow "
             + ", ".join(f"{e.candidate} {e.support['decisions']:.0f}" for e in report.evaluations)
             + " decisions."
         )

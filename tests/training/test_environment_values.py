@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.records import Floats
+from engine.records import Bools, Floats, Floats32
 from envs.ensemble import EnsembleOutcomeModel
 from envs.small.world import SmallWorld
 from envs.worlds import world
@@ -77,3 +77,28 @@ def test_what_the_judged_customers_earned_is_not_looked_at(model: EnsembleOutcom
     two, _ = values(model, replace(test, reward=test.reward[::-1].copy()))
     np.testing.assert_array_equal(one.q, two.q)
     np.testing.assert_array_equal(one.v, two.v)
+
+
+class Seldom:
+    """The logging policy, but one action, the last, once in a thousand times what it was."""
+
+    version = "seldom"
+
+    def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
+        found = LOGGING.probabilities(observation, mask)
+        found[:, -1] /= 1000
+        return np.asarray(found / found.sum(axis=1, keepdims=True), np.float32)
+
+
+def test_an_action_that_hardly_anybody_took_there_is_given_no_fantastic_advantage(
+    model: EnsembleOutcomeModel, test: Journeys
+) -> None:
+    """The log takes it a hundred times as often as the simulation: a ridge would carry on from a handful of draws."""
+    panel = panel_of(PLACE.spec, test)
+    basis = Basis.of(test.observation, panel.attributes, test.action)
+    asked = EnvironmentValues(PLACE.spec, model, test, Seldom(), panel, basis)
+    found = asked.of(Seldom(), probabilities_of(Seldom(), test.observation, test.mask))
+    advantage = found.q - found.v
+    rare = panel.action == len(PLACE.spec.catalogue) - 1
+    assert rare.sum() > 30
+    assert np.abs(advantage[rare]).max() <= np.abs(advantage[~rare]).max() + 1e-9
