@@ -1,15 +1,12 @@
 """The front door: `nextbest <verb>`. Each verb is one lazy line into a room, so that `nextbest --help` is quick."""
 
-import signal
 from pathlib import Path
 from typing import Any
 
 import click
 
-from engine.errors import NextBestError
+from frontdoor import FrontDoor
 
-EXTRAS = "pip install 'nextbest[serving,training]'"
-ROOMS = ("engine", "envs", "serving", "training")
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 SEED = click.IntRange(0, 2**32 - 1)  # what numpy and torch both take
@@ -18,36 +15,6 @@ WORLDS = ("retail", "fatigue", "null", "confounded", "delayed", "rare", "drift",
 """As in envs/worlds.py, written out because help imports no room; a test compares."""
 
 TARGET = click.option("--target", default="127.0.0.1:50051", show_default=True, help="host:port of the service.")
-
-
-class UserError(click.ClickException):
-    """A user's mistake: its message on stderr, exit status 2."""
-
-    exit_code = 2
-
-
-class FrontDoor(click.Group):
-    """Lists the verbs in the order of the loop; turns a user's mistake into one message instead of a traceback."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002, click's signature
-        return list(self.commands)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a stopped job ends like an interrupted one
-        try:
-            return super().invoke(ctx)
-        except NextBestError as mistake:
-            raise UserError(str(mistake)) from mistake
-        except ModuleNotFoundError as missing:
-            package = (missing.name or "").partition(".")[0]
-            if package in {"", *ROOMS}:
-                raise
-            raise UserError(f"{ctx.invoked_subcommand} needs the package {package}: {EXTRAS}") from missing
-        except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
-            ctx.exit(130)
-        finally:
-            signal.signal(signal.SIGTERM, before)
 
 
 @click.group(
@@ -113,28 +80,40 @@ def check(spec: Path, log: str | None) -> None:
 
 
 @main.command()
-@click.argument("spec", type=FILE)
-@click.option("--log", required=True, help="The log: a folder, or the URL of a database that Ibis can read.")
+@click.argument("spec", type=FILE, required=False)
+@click.option("--log", help="The log: a folder, or the URL of a database that Ibis can read.")
 @click.option("--experiment", help="MLflow experiment. [default: the spec's name]")
-@click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of everything that is random.")
+@click.option("--seed", type=SEED, help="Seed of everything that is random. [default: 0]")
 @click.option("--steps", type=click.IntRange(1), help="Decisions PPO sees in training. [default: by the log's size]")
-@click.option("--allow-uncertified", is_flag=True, help="Go on when the environment fails its certificate.")
+@click.option(
+    "--allow-uncertified", flag_value=True, type=bool, help="Go on when the environment fails its certificate."
+)
 @click.option(
     "--pessimism/--no-pessimism",
-    default=True,
-    show_default=True,
-    help="Take doubt from the environment's rewards, as much as the validation customers ask for.",
+    default=None,
+    help="Take doubt from the environment's rewards, as much as the validation customers ask for. [default: do]",
 )
-def train(spec: Path, log: str, experiment: str | None, **wishes: Any) -> None:
+@click.option("--again", metavar="RUN_ID", help="Do this training once more, and compare the bundles' digests.")
+@click.option(
+    "--resume",
+    metavar="[RUN_ID]",
+    is_flag=False,
+    flag_value="latest",
+    help="Go on with a training that was interrupted; without RUN_ID the latest one, of SPEC and --log if given.",
+)
+def train(
+    spec: Path | None, log: str | None, experiment: str | None, again: str | None, resume: str | None, **wishes: Any
+) -> None:
     """Fit the environment to a log and train policies.
 
-    Reads: SPEC and the log.
+    Reads: SPEC and the log; with --again or --resume the training's own, from its run in mlruns/.
 
-    Writes: one MLflow run (mlruns/) with a child per candidate: parameters, metrics, plots and its bundle.
+    Writes: one MLflow run (mlruns/) with a child per candidate: parameters, metrics, plots and its bundle. The same
+    log and seed give the same bundles, byte for byte, on the same machine.
     """
-    from training.train import Wishes, run
+    from training.start import run
 
-    run(spec, log, experiment, Wishes(**wishes))
+    run(spec, log, experiment, wishes, again, resume)
 
 
 @main.command()

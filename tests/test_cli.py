@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from engine.errors import SpecError
-from nextbest import FrontDoor, main
+from frontdoor import FrontDoor
+from nextbest import main
 
 VERBS = ["simulate", "check", "train", "evaluate", "promote", "export", "serve", "decide", "track", "ui"]
 LATE = ["numpy", "pydantic", "torch", "mlflow", "grpc", "pyarrow", "pandas", "rich"]

@@ -1,14 +1,10 @@
-"""The candidates of a training: each made, exported, judged as the bundle that would be served, and written down."""
+"""The candidates of a training, each made when it is asked for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
-from engine.records import HOLD, Floats, Floats32
+from engine.records import HOLD, Floats32
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
 from training import network as networks
@@ -16,19 +12,17 @@ from training import report
 from training.choice import Pick
 from training.clone import Fitted
 from training.constants import best_constant
-from training.export import export_bundle
 from training.fitted_q import FittedQSettings, train_fitted_q
 from training.greedy import GreedySettings, train_greedy
 from training.journeys import Journeys
+from training.kept import Kept, pessimism_form, ppo_form
 from training.members import OutcomeSettings
 from training.network import Shape, TwoTower
 from training.offline_dqn import DqnSettings, train_offline_dqn
 from training.pessimism import pessimism
-from training.ppo import Curve, PpoSettings
-from training.rollout import returns
-from training.seeds import train_several
+from training.ppo import Curve, Learned, PpoSettings, train_ppo
+from training.seeds import share, train_several
 from training.story import Story
-from training.tracking import BUNDLE, Run, Tracking
 
 CLONE = "behaviour_cloning"
 """Name of the candidate that imitates the log; its probabilities stand in for propensities that the log lacks."""
@@ -38,27 +32,19 @@ CONSTANTS = (CONSTANT, NEVER)
 """Candidates that treat all customers alike: the best constant action, chosen by validation customers, and no contact.
 """
 
+TUNED = "ppo_tuned"
+"""Name of the candidate that `nextbest tune` found."""
+
 JUDGES, PRICE = 3, 2.0
 """Members of the second model that says how far the first may be trusted, and what history pays in it to be heard."""
-
-JUDGED = 1000
-"""At most so many validation journeys are followed in the environment to judge a candidate."""
-
-EXPLAINED = {
-    "environment_value": "mean discounted return along the validation journeys in the learned environment",
-    "environment_value_margin": "half the width of its 95 % interval, over customers",
-    "contacts_per_100": "contacts per 100 decisions, on the logged validation decisions",
-    "distance_from_log": "KL(policy ‖ behaviour clone) in nats, mean over the validation decisions",
-    "onnx_parity": "largest difference between a probability from torch and from the exported graph",
-    "train_seconds": "how long this candidate took to train",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How the candidates are trained. All follow `seed`. ppo, seeds: of each of so many trainings of PPO. pessimism:
     let the validation customers say how far PPO has to distrust the environment (training/pessimism.py); False keeps
-    what `ppo` says. The others are learned from the log alone.
+    what `ppo` says. tuned: of one more training of PPO, a candidate of its own (training/tune.py). The others are
+    learned from the log alone.
     """
 
     seed: int
@@ -68,6 +54,7 @@ class Settings:
     fitted_q: FittedQSettings = field(default_factory=FittedQSettings)
     dqn: DqnSettings = field(default_factory=DqnSettings)
     greedy: GreedySettings = field(default_factory=GreedySettings)
+    tuned: PpoSettings | None = None
 
     @staticmethod
     def of(seed: int, steps: int, pessimism: bool = True, seeds: int = 2) -> "Settings":
@@ -88,7 +75,8 @@ class Settings:
 class Ground:
     """What candidates are made from: the spec, training and validation journeys, the environment, the clone.
 
-    certificate: what their cards say of the environment (`Certificate.card`).
+    certificate: what their cards say of the environment (`Certificate.card`). kept: stages that were finished before,
+    and where new ones go.
     """
 
     spec: Spec
@@ -97,6 +85,7 @@ class Ground:
     model: EnsembleOutcomeModel
     clone: Fitted
     certificate: Mapping[str, Any] = field(default_factory=dict)
+    kept: Kept = field(default_factory=Kept)
 
     @property
     def attributes(self) -> Floats32:
@@ -117,20 +106,32 @@ class Made:
     seconds: float = 0.0
 
 
-def candidates(ground: Ground, settings: Settings, story: Story) -> Iterator[Made]:
-    """Each candidate as it is finished, so that what is done stays when the rest is interrupted."""
-    about = "Imitates the log: where PPO starts, and the stand-in for missing propensities."
-    yield Made(CLONE, ground.clone.network, about, loss=ground.clone)
-    yield _ppo(ground, settings, story)
-    yield from from_log(ground.spec, (ground.train, ground.valid), ground.clone.network, settings, story)
-    yield from _fixed(ground, settings, story)
+def candidates(ground: Ground, settings: Settings, story: Story, done: Container[str] = ()) -> Iterator[Made]:
+    """Each candidate as it is finished, so that what is done stays when the rest is interrupted; without the names in
+    `done`.
+    """
+    if CLONE not in done:
+        about = "Imitates the log: where PPO starts, and the stand-in for missing propensities."
+        yield Made(CLONE, ground.clone.network, about, loss=ground.clone)
+    if "ppo" not in done:
+        yield _ppo(ground, settings, story)
+    if settings.tuned is not None and TUNED not in done:
+        yield _tuned(ground, settings.tuned, story)
+    yield from from_log(ground.spec, (ground.train, ground.valid), ground.clone.network, settings, story, done)
+    yield from _fixed(ground, settings, story, done)
 
 
 def _ppo(ground: Ground, settings: Settings, story: Story) -> Made:
     careful = _careful(ground, settings, story)
-    data, start = (ground.train, ground.valid), ground.clone.network
+    spec, model, start = ground.spec, ground.model, ground.clone.network
     with story.stage(f"training PPO in the environment, {settings.seeds} times") as progress:
-        found = train_several(ground.spec, ground.model, data, start, (careful, settings.seeds), progress)
+
+        def learned(number: int, own: PpoSettings) -> Learned:
+            told = share(progress, number, settings.seeds)
+            data = ground.train, ground.valid
+            return ground.kept.once(ppo_form(own), lambda: train_ppo(spec, model, data, start, own, told))
+
+        found = train_several(spec, model, ground.valid, start, (careful, settings.seeds), learned)
     params = asdict(found.settings)
     for number, (gains, score, supported) in enumerate(zip(found.gains, found.scores, found.supported, strict=True)):
         if len(gains):
@@ -140,25 +141,57 @@ def _ppo(ground: Ground, settings: Settings, story: Story) -> Made:
     return Made("ppo", found.learned.network, about, params, curve=found.learned.curve, seconds=story.last)
 
 
+def _tuned(ground: Ground, settings: PpoSettings, story: Story) -> Made:
+    data, start, title = (ground.train, ground.valid), ground.clone.network, "training PPO with tuned settings"
+    found = ground.kept.stage(
+        story,
+        title,
+        ppo_form(settings),
+        lambda progress: train_ppo(ground.spec, ground.model, data, start, settings, progress),
+    )
+    about = "MaskablePPO with the settings that did best on the validation customers, of many that were tried."
+    return Made(TUNED, found.network, about, asdict(settings), curve=found.curve, seconds=story.last)
+
+
 def from_log(
-    spec: Spec, data: tuple[Journeys, Journeys], clone: TwoTower, settings: Settings, story: Story
+    spec: Spec,
+    data: tuple[Journeys, Journeys],
+    clone: TwoTower,
+    settings: Settings,
+    story: Story,
+    done: Container[str] = (),
 ) -> Iterator[Made]:
-    """The candidates that never see the environment, from training and validation customers."""
+    """The candidates that never see the environment, from training and validation customers; without the names in
+    `done`.
+    """
+    makers = {"fitted_q": _fitted_q, "offline_dqn": _offline_dqn, "greedy": _greedy}
+    yield from (make(spec, data, clone, settings, story) for name, make in makers.items() if name not in done)
+
+
+def _fitted_q(spec: Spec, data: tuple[Journeys, Journeys], clone: TwoTower, settings: Settings, story: Story) -> Made:
     with story.stage("fitting Q with trees to the log") as progress:
         q = train_fitted_q(spec, data, clone, settings.fitted_q, progress)
     about = "Fitted Q-iteration with boosted trees on the log, no environment; distilled into the network."
     kept = {"distillation_kl": f"{q.distilled.divergence:.4f}"}
     params = {**settings.fitted_q.told(), **kept, **_chosen(q.choice)}
-    yield Made("fitted_q", q.distilled.network, about, params, q.distilled.fitted, None, story.last)
+    return Made("fitted_q", q.distilled.network, about, params, q.distilled.fitted, None, story.last)
+
+
+def _offline_dqn(
+    spec: Spec, data: tuple[Journeys, Journeys], clone: TwoTower, settings: Settings, story: Story
+) -> Made:
     with story.stage("training DQN on the log") as progress:
         dqn = train_offline_dqn(spec, data, clone, settings.dqn, progress)
     about = "Stable-Baselines3's DQN with the log as its replay buffer, masked bootstrap, conservative term."
     params = {**asdict(settings.dqn), **_chosen(dqn.choice)}
-    yield Made("offline_dqn", dqn.network, about, params, Fitted(dqn.network, dqn.loss, ()), None, story.last)
+    return Made("offline_dqn", dqn.network, about, params, Fitted(dqn.network, dqn.loss, ()), None, story.last)
+
+
+def _greedy(spec: Spec, data: tuple[Journeys, Journeys], clone: TwoTower, settings: Settings, story: Story) -> Made:
     with story.stage("training the one-step baseline") as progress:
         greedy = train_greedy(spec, data, clone, settings.greedy, progress)
     about = "Takes what earns most until the next decision: what planning over the journey must beat."
-    yield Made("greedy", greedy.network, about, asdict(settings.greedy), greedy, None, story.last)
+    return Made("greedy", greedy.network, about, asdict(settings.greedy), greedy, None, story.last)
 
 
 def _chosen(choice: Pick) -> Mapping[str, object]:
@@ -167,8 +200,20 @@ def _chosen(choice: Pick) -> Mapping[str, object]:
     return {"chosen": choice.name, "chosen by": "the log" if choice.told else "default: the log supports none"} | told
 
 
-def _fixed(ground: Ground, settings: Settings, story: Story) -> Iterator[Made]:
+def _fixed(ground: Ground, settings: Settings, story: Story, done: Container[str]) -> Iterator[Made]:
     """Baselines that learn nothing, or one number."""
+    size = ground.spec.encoder.size
+    if CONSTANT not in done:
+        yield from _constant(ground, settings, story)
+    if NEVER not in done:
+        yield Made(NEVER, networks.hold(ground.attributes, size), "Never contacts anybody.")
+    if "uniform" not in done:
+        network = networks.uniform(Shape(size, ground.spec.attributes.size))
+        yield Made("uniform", network, "Any eligible action, each with the same chance.")
+
+
+def _constant(ground: Ground, settings: Settings, story: Story) -> Iterator[Made]:
+    """None where the best constant action is to hold."""
     spec, size = ground.spec, ground.spec.encoder.size
     with story.stage("looking for the best constant action"):
         found = best_constant(spec, ground.model, ground.valid, ground.clone.network, settings.seed)
@@ -181,18 +226,19 @@ def _fixed(ground: Ground, settings: Settings, story: Story) -> Iterator[Made]:
             for row, score in zip(found.rows, found.score, strict=True)
         }
         yield Made(CONSTANT, network, about, {"action": action, **compared}, seconds=story.last)
-    yield Made(NEVER, networks.hold(ground.attributes, size), "Never contacts anybody.")
-    uniform = networks.uniform(Shape(size, spec.attributes.size))
-    yield Made("uniform", uniform, "Any eligible action, each with the same chance.")
 
 
 def _careful(ground: Ground, settings: Settings, story: Story) -> PpoSettings:
     """PPO's settings with the pessimism that the validation customers ask for."""
     if not settings.pessimism or ground.model.members < 2:
         return settings.ppo
-    with story.stage("asking other customers how far to trust it") as progress:
-        outcomes = OutcomeSettings(members=JUDGES, penalty=PRICE, seed=settings.seed)
-        found = pessimism(ground.spec, ground.model, (ground.train, ground.valid), outcomes, progress)
+    outcomes, data = OutcomeSettings(members=JUDGES, penalty=PRICE, seed=settings.seed), (ground.train, ground.valid)
+    found = ground.kept.stage(
+        story,
+        "asking other customers how far to trust it",
+        pessimism_form(),
+        lambda progress: pessimism(ground.spec, ground.model, data, outcomes, progress),
+    )
     if not found.tried:
         story.say(
             "too few paid events of other customers to say how far to trust it; doubt taken from each reward: "
@@ -206,88 +252,3 @@ def _careful(ground: Ground, settings: Settings, story: Story) -> PpoSettings:
         f"{report.figure(worth)}; doubt taken from each reward: {found.strength:g} standard deviations of the ensemble"
     )
     return replace(settings.ppo, pessimism=found.strength)
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A candidate's row in the table of the terminal, and its mean probability of each action [n]."""
-
-    row: tuple[str, ...]
-    share: Floats
-
-
-COLUMNS = ("candidate", "value", "± 95 %", "contacts/100", "KL from log", "bundle")
-"""Of `Judged.row`."""
-
-
-def record(ground: Ground, made: Made, tracking: Tracking, parent: Run, experiment: str) -> Judged:
-    """Export a candidate, judge its bundle along the validation journeys, write its run below `parent`."""
-    with tracking.run(made.name, experiment, parent.id) as child, TemporaryDirectory() as folder:
-        child.tags({"kind": "candidate", "candidate": made.name})
-        card = {
-            "name": made.name,
-            "about": made.about,
-            "spec": ground.spec.name,
-            "run": child.id,
-            "parameters": {key: str(value) for key, value in made.params.items()},
-            "certificate": dict(ground.certificate),
-        }
-        bundle = export_bundle(made.network, ground.spec, card, Path(folder) / BUNDLE)
-        replay = ground.valid.replay().some(JUDGED, seed=1)
-        earned = returns(ground.spec, ground.model, replay, bundle.policy, seed=1)
-        chances = bundle.policy.probabilities(ground.valid.observation, ground.valid.mask)
-        share = np.asarray(chances.mean(axis=0), np.float64)
-        numbers = {
-            "environment_value": float(earned.mean()),
-            "environment_value_margin": 1.96 * float(earned.std()) / len(earned) ** 0.5,
-            "contacts_per_100": 100.0 * (1.0 - float(share[HOLD])),
-            "distance_from_log": _divergence(ground, chances),
-        }
-        child.params(made.params)
-        child.tags({"policy": bundle.version, "certificate": "failed" if bundle.caution else "passed"})
-        child.describe(f"**{made.name}**: {made.about}" + (f" **{bundle.caution}**" if bundle.caution else ""))
-        more = {"onnx_parity": float(bundle.card["parity"]), "train_seconds": made.seconds}
-        child.metrics(numbers | more, EXPLAINED)
-        child.files(bundle.path, BUNDLE)
-        _draw_training(ground, made, child)
-    value, margin, contacts, distance = numbers.values()
-    shown = (report.figure(value), report.figure(margin, digits=2), f"{contacts:.0f}", f"{max(distance, 0.0):.2f}")
-    return Judged((made.name, *shown, bundle.version), share)
-
-
-def logged_shares(journeys: Journeys, actions: int) -> Floats:
-    """The share of each action among the logged decisions, [n]."""
-    return np.bincount(journeys.action, minlength=actions) / len(journeys)
-
-
-def _divergence(ground: Ground, chances: Floats32) -> float:
-    """KL(policy ‖ clone) in nats, mean over the validation decisions; `chances` [N, n] are the policy's."""
-    clone = networks.NetworkPolicy(ground.clone.network, ground.attributes)
-    reference = clone.probabilities(ground.valid.observation, ground.valid.mask)
-    terms = chances * (np.log(chances + 1e-12) - np.log(reference + 1e-12))
-    return float(terms.sum(axis=1, dtype=np.float64).mean())
-
-
-def _draw_training(ground: Ground, made: Made, child: Run) -> None:
-    """The curves of a training, as a plot and as metrics over steps."""
-    currency = f"value, {ground.spec.currency} per journey"
-    if made.curve:
-        curve = made.curve
-        child.curve("training/episode_value", curve.steps, curve.train_value)
-        child.curve("training/validation_value", curve.judged_steps, curve.valid_value)
-        child.curve("training/distance_from_log", curve.steps, curve.divergence)
-        lines = [
-            report.Line("environment, training journeys", curve.steps, curve.train_value),
-            report.Line("environment, validation journeys", curve.judged_steps, curve.valid_value),
-        ]
-        logged = ("logged, validation journeys", float(ground.valid.returns().mean()))
-        child.plot("learning_curve", report.learning_curve(lines, logged, "decisions seen", currency))
-    if made.loss:
-        both = {"loss": made.loss.train_loss, "validation_loss": made.loss.valid_loss}
-        lines = []
-        for (metric, losses), name in zip(both.items(), ("training customers", "validation customers"), strict=True):
-            epochs = range(1, len(losses) + 1)
-            if losses:
-                child.curve(f"training/{metric}", epochs, losses)
-                lines.append(report.Line(name, epochs, losses))
-        child.plot("loss", report.learning_curve(lines, None, "pass", "loss"))

@@ -7,7 +7,6 @@ parity check on random input is what makes either way trustworthy.
 
 import shlex
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +144,6 @@ def export_bundle(network: TwoTower, spec: Spec, card: Mapping[str, Any], folder
         "parity": difference,
         "temperature": network.temperature,
         "exploration": network.epsilon,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"torch": torch.__version__, "onnx": onnx.__version__, "numpy": np.__version__},
     }
     return write_bundle(folder, policy_graph, actions_graph, spec, spec.attributes, full)

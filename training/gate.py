@@ -46,18 +46,18 @@ def choose(report: Report, certified: bool, margin: float = 0.0) -> Choice:
     """The candidate with the highest lower bound among those that pass; else the champion there is, else the behaviour
     clone.
 
-    Whoever chooses for each customer passes only if it earns more than any one action for everybody (of those that
-    pass themselves) for certain, at the same error, and then goes before those who treat all alike; else they are
-    preferred.
-    Where a champion was judged by the same customers, nobody passes who does not earn more than it by more than
-    `margin` (per journey) for certain; it stays, unless it loses to the log for certain. Raises TrainingError when
-    nobody passes and there is no clone to fall back on.
+    Where a candidate that treats all customers alike passes, whoever chooses for each of them passes only if it earns
+    more than any one action for everybody that gains without harm, for certain, at the same error; it then goes before
+    those who treat all alike. Where a champion was judged by the same customers, nobody passes who does not earn more
+    than it by more than `margin` (per journey) for certain; it stays, unless it loses to the log for certain. Raises
+    TrainingError when nobody passes and there is no clone to fall back on.
     """
     unit = f"{report.currency} per journey"
     evaluations = {e.candidate: e for e in report.evaluations}
     verdicts = {name: judge(e, certified, unit) for name, e in evaluations.items() if name != CLONE}
-    for name, verdict in verdicts.items():
-        verdicts[name] = against_constants(evaluations[name], verdict, report.excused, unit)
+    if any(verdicts[name].passed for name in CONSTANTS if name in verdicts):
+        for name, verdict in verdicts.items():
+            verdicts[name] = against_constants(evaluations[name], verdict, report.excused, unit)
     reigning = report.champion
     if reigning and reigning.gain.supported:
         for name, verdict in verdicts.items():
@@ -89,7 +89,7 @@ def _earned(report: Report, winner: Evaluation, verdict: Verdict) -> str:
     elif winner.candidate not in CONSTANTS and not winner.over_alike:
         why += "; the log supports no action for everybody, so nobody knows whether choosing is what earns it"
     elif winner.candidate not in CONSTANTS and not beats(winner.over_alike):
-        why += f"; {NO_GAIN}, but nothing that may earn as much for everybody is known to gain without harm"
+        why += f"; {NO_GAIN}, but no candidate that treats all alike passes itself"
     if report.champion and not report.champion.gain.supported:
         why += f"; not compared with {report.champion.model}: {report.champion.gain.note}"
     return why + (UNLESS if report.estimated else "")

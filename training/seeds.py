@@ -8,7 +8,7 @@ different ones it prefers the timid.) A policy that the validation customers can
 test customers, and never promoted: so it is kept only when there is no other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +23,7 @@ from training.expected import ExpectedOutcomes
 from training.journeys import Journeys
 from training.judge import LEAST_CUSTOMERS, Judge
 from training.network import NetworkPolicy, TwoTower
-from training.ppo import Learned, PpoSettings, train_ppo
+from training.ppo import Learned, PpoSettings
 from training.rollout import expected_returns
 
 COURAGE = (1.0, 1 / 3)
@@ -49,31 +49,28 @@ class Several:
 def train_several(
     spec: Spec,
     model: EnsembleOutcomeModel,
-    data: tuple[Journeys, Journeys],
+    valid: Journeys,
     clone: TwoTower,
     settings: tuple[PpoSettings, int],
-    progress: Progress | None = None,
+    train: Callable[[int, PpoSettings], Learned],
 ) -> Several:
-    """`settings`: of the first training, and how many; seeds count up from its, closeness follows COURAGE. Never looks
-    at test customers.
+    """`settings`: of the first training, and how many; seeds count up from its, closeness follows COURAGE. train: does
+    the one with this number and these settings. Never looks at test customers.
     """
     first, many = settings
     tried = [
         replace(first, seed=first.seed + n, closeness=first.closeness * COURAGE[n % len(COURAGE)]) for n in range(many)
     ]
-    found = []
-    for number, own in enumerate(tried):
-        told = None if progress is None else _share(progress, number, many)
-        found.append(train_ppo(spec, model, data, clone, own, told))
+    found = [train(number, own) for number, own in enumerate(tried)]
     if many == 1:
         return Several(found[0], first, np.zeros((1, 0)), np.zeros(1), np.ones(1, bool))
     attributes = spec.attributes.encode(spec.catalogue)
-    replay = data[1].replay().some(FOLLOWED, first.seed)
+    replay = valid.replay().some(FOLLOWED, first.seed)
     base, *policies = (NetworkPolicy(network, attributes) for network in (clone, *(f.network for f in found)))
     level = _by_member(spec, model, replay, base, first)
     earned = [_by_member(spec, model, replay, policy, first) - level for policy in policies]
     gains, scores = np.stack([e.mean(axis=1) for e in earned]), np.array([certain(e) for e in earned])
-    supported = _supported(spec, data[1], model, base, policies)
+    supported = _supported(spec, valid, model, base, policies)
     best = int(np.where(supported, scores, -np.inf).argmax())  # the closest where none is
     return Several(found[best], tried[best], gains, scores, supported)
 
@@ -105,6 +102,6 @@ def _by_member(
     return np.stack([expected_returns(spec, world, replay, policy, settings.seed + 1) for world in worlds])
 
 
-def _share(progress: Progress, number: int, many: int) -> Progress:
+def share(progress: Progress, number: int, many: int) -> Progress:
     """Progress of one training among `many`."""
     return lambda done, total: progress(number * total + done, many * total)

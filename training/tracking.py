@@ -159,8 +159,15 @@ class Tracking:
 
     @contextmanager
     def reopened(self, run_id: str) -> Iterator[Run]:
-        """A run of old, to add to. Raises TrainingError if there is none with this id."""
+        """A run of old, to add to; how it ended stays. Raises TrainingError if there is none with this id."""
         self.record(run_id)
+        yield Run(self.client, run_id)
+
+    @contextmanager
+    def resumed(self, run_id: str) -> Iterator[Run]:
+        """A run of old that goes on: RUNNING, then ended as by `run`. Raises TrainingError if there is none."""
+        self.record(run_id)
+        self.client.update_run(run_id, "RUNNING")
         with self._closing(run_id):
             yield Run(self.client, run_id)
 

@@ -5,36 +5,36 @@ fitted, the environment is certified, then every candidate is trained, exported 
 be served.
 """
 
-import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from rich.console import Console
 
-from engine.errors import LogError, TrainingError
+from engine.errors import LogError
 from engine.spec import Spec
 from training import report
-from training.calibration import Calibration
-from training.candidates import COLUMNS, Ground, Settings, candidates, logged_shares, record
-from training.certificate import Certificate, certificate
-from training.certificate_page import page, show
+from training.candidates import Ground, Settings, candidates
+from training.certified import certified, check
 from training.clone import FitSettings, clone_behaviour
-from training.comparisons import Pace
 from training.fit import fit_outcome_model
 from training.journeys import Journeys
+from training.kept import Kept, clone_form, model_form
 from training.logs import quality, read_log
 from training.members import OutcomeSettings
 from training.network import NetworkPolicy
 from training.ppo import PpoSettings
 from training.quality import QualityReport, tell
+from training.recipe import Code, Recipe, revived
+from training.recorded import COLUMNS, Judged, logged_shares, record, recorded
 from training.story import Story
 from training.threads import one_thread
-from training.tracking import TABLE, Run, Tracking
+from training.tracking import Run, Tracking
 from training.trained import OUTCOME_MODEL
+from training.unfinished import held, whole_candidates
 from training.views import keep_view
 
 EXPLAINED = {
@@ -42,8 +42,6 @@ EXPLAINED = {
     "decisions": "decisions in the log",
     "customers": "customers in the log",
     "clone_loss": "cross-entropy of the logged actions under the behaviour clone, validation customers, nats",
-    "checks_failed": "checks of the environment's certificate that failed on held-out customers",
-    "two_sample_auc": "how well a classifier tells made-up journeys from held-out ones; 0.5 = a guess",
 }
 
 
@@ -52,7 +50,7 @@ class Whole:
     """What is kept of all journeys together: the arrays themselves would hold every decision twice.
 
     value: mean discounted return. unknown: share of the decisions without a propensity. fingerprint: 16 hex digits over
-    what was decided, when, and what it earned.
+    who was asked, what was known, allowed, decided and when, and what followed: all that a training sees.
     """
 
     customers: int
@@ -63,16 +61,24 @@ class Whole:
 
     @staticmethod
     def of(everyone: Journeys) -> "Whole":
-        digest = blake2b(digest_size=8)
-        for array in (everyone.decided_at, everyone.action, everyone.reward):
-            digest.update(np.ascontiguousarray(array).tobytes())
         return Whole(
             customers=len(everyone.customer_ids),
             decisions=len(everyone),
             value=float(everyone.returns().mean()),
             unknown=float(np.isnan(everyone.propensity).mean()),
-            fingerprint=digest.hexdigest(),
+            fingerprint=_fingerprint(everyone),
         )
+
+
+def _fingerprint(everyone: Journeys) -> str:
+    digest = blake2b("\0".join(everyone.customer_ids).encode(), digest_size=8)
+    journeys = (everyone.customer, everyone.decided_at, everyone.until, everyone.observation, everyone.mask)
+    chosen = (everyone.action, everyone.propensity, everyone.reward, everyone.ended)
+    happened = everyone.events
+    followed = (happened.row, happened.kind, happened.occurred_at, happened.value)
+    for array in (*journeys, *chosen, *followed):
+        digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +140,35 @@ def run(
     story = Story(Console())
     declared = Spec.read(spec)
     data = read(declared, log, wishes.seed, story)
-    plan = Plan.of(wishes, len(data.train))
-    tracking, experiment = Tracking(), experiment or declared.name
-    with tracking.run(f"training {datetime.now(UTC):%Y-%m-%d %H:%M:%S}", experiment) as parent:
-        source = str(Path(log).resolve()) if Path(log).exists() else log
-        _describe(parent, declared, data, {"log": source, "spec": str(spec.resolve())})
-        parent.params({"seed": wishes.seed, "ppo_steps": plan.candidates.ppo.steps * plan.candidates.seeds})
-        train(declared, data, plan, story, (tracking, parent, experiment))
-    story.say(f"run {parent.id} in {tracking.folder}")
+    recipe = Recipe(
+        spec=str(spec.resolve()),
+        spec_digest=declared.digest,
+        log=str(Path(log).resolve()) if Path(log).exists() else log,
+        fingerprint=data.whole.fingerprint,
+        experiment=experiment or declared.name,
+        wishes=asdict(wishes),
+        plan=asdict(Plan.of(wishes, len(data.train))),
+        code=Code.now(),
+    )
+    return begin(Tracking(), recipe, declared, data, story)
+
+
+def begin(tracking: Tracking, recipe: Recipe, spec: Spec, data: Data, story: Story) -> str:
+    """A new run for a recipe, from its first word to its last; returns its id. Raises as `train` does."""
+    with tracking.run(f"training {datetime.now(UTC):%Y-%m-%d %H:%M:%S}", recipe.experiment) as parent:
+        recipe.keep(parent, spec)
+        with held(tracking, parent.id):
+            describe(parent, spec, data, recipe)
+            train(spec, data, revived(Plan, recipe.plan), story, (tracking, parent, recipe.experiment))
+    tell_next(tracking, parent.id, story)
+    return parent.id
+
+
+def tell_next(tracking: Tracking, run_id: str, story: Story) -> None:
+    """Where the results are, and what to do with them."""
+    story.say(f"run {run_id} in {tracking.folder}")
     story.say("next: [bold]nextbest evaluate[/] estimates the candidates on held-out customers, ", end="")
     story.say("[bold]nextbest ui[/] compares them in MLflow")
-    return parent.id
 
 
 def read(spec: Spec, log: str, seed: int, story: Story) -> Data:
@@ -179,76 +203,63 @@ def _tell_quality(everyone: Journeys, checked: QualityReport, story: Story) -> N
 
 
 def train(spec: Spec, data: Data, plan: Plan, story: Story, records: tuple[Tracking, Run, str]) -> None:
-    """Clone, environment, certificate, candidates. `records`: the store, the parent run and the experiment's name."""
+    """Clone, environment, certificate, candidates; what the run holds already is not done again. `records`: the store,
+    the parent run and the experiment's name. Raises TrainingError when the environment fails its certificate.
+    """
     tracking, parent, experiment = records
-    with story.stage("cloning the logging policy") as progress:
-        clone = clone_behaviour(spec, data.train, data.valid, plan.clone, progress)
+    done, kept = whole_candidates(tracking, parent.id), Kept(tracking.artifact(parent.id, ""))
+    clone = kept.stage(
+        story,
+        "cloning the logging policy",
+        clone_form(),
+        lambda progress: clone_behaviour(spec, data.train, data.valid, plan.clone, progress),
+    )
     parent.metrics({"clone_loss": min(clone.valid_loss)}, EXPLAINED)
-    with story.stage("learning what customers do") as progress:
-        model = fit_outcome_model(spec, data.train, data.valid, plan.outcomes, progress)
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / Path(OUTCOME_MODEL).name
-        model.save(file)
-        parent.files(file, str(Path(OUTCOME_MODEL).parent))
-    stand_in = NetworkPolicy(clone.network, spec.attributes.encode(spec.catalogue))
-    with story.stage("checking the environment on held-out customers") as progress:
-        found = certificate(spec, model, data.test, stand_in, plan.candidates.seed, progress)
-    _certify(spec, found, plan, story, parent)
-    ground = Ground(spec, data.train, data.valid, model, clone, found.card())
-    rows, named, shares = [], list[str](), {"logged": logged_shares(data.valid, len(spec.catalogue))}
-    for made in candidates(ground, plan.candidates, story):
-        judged = record(ground, made, tracking, parent, experiment)
-        rows.append(judged.row)
-        named += [f"{made.name} is {made.params['action']}"] if "action" in made.params else []
-        shares[made.name] = judged.share
+    model = kept.stage(
+        story,
+        "learning what customers do",
+        model_form(spec, OUTCOME_MODEL),
+        lambda progress: fit_outcome_model(spec, data.train, data.valid, plan.outcomes, progress),
+    )
+    judge = NetworkPolicy(clone.network, spec.attributes.encode(spec.catalogue))
+    card = certified(spec, model, (data.test, judge, plan.candidates.seed), story, (parent, kept))
+    check(card, plan.allow_uncertified)
+    ground = Ground(spec, data.train, data.valid, model, clone, card, kept)
+    found = [recorded(ground, one, tracking) for one in done.values()]
+    if found:
+        story.say(f"kept from before: {', '.join(done)}")
+    for made in candidates(ground, plan.candidates, story, done):
+        found.append(record(ground, made, tracking, parent, experiment))
+    _compare(ground, found, story, (tracking, parent))
+
+
+def _compare(ground: Ground, found: Sequence[Judged], story: Story, records: tuple[Tracking, Run]) -> None:
+    """All candidates side by side, in MLflow and on the terminal."""
+    (tracking, parent), spec = records, ground.spec
+    shares = {"logged": logged_shares(ground.valid, len(spec.catalogue))} | {one.name: one.share for one in found}
     parent.plot("action_mix", report.action_mix(spec.catalogue, shares))
     keep_view(tracking, parent.id, "environment_value")
-    where = "learned environment" if found.passed else "UNCERTIFIED environment"
+    where = "learned environment" if ground.certificate["passed"] else "UNCERTIFIED environment"
     title = f"Candidates in the {where}, validation journeys ({spec.currency} per journey)"
-    story.console.print(report.candidates_table(rows, COLUMNS, title))
-    for line in named:
-        story.say(f"[dim]{line} wherever it may be sent, else hold[/]")
+    story.console.print(report.candidates_table([one.row for one in found], COLUMNS, title))
+    for one in found:
+        if one.action:
+            story.say(f"[dim]{one.name} is {one.action} wherever it may be sent, else hold[/]")
 
 
-def _describe(parent: Run, spec: Spec, data: Data, sources: dict[str, str]) -> None:
-    """What the run stands for: its log, its numbers, where the propensities come from."""
+def describe(parent: Run, spec: Spec, data: Data, recipe: Recipe) -> None:
+    """What the run stands for: its log, its numbers, where the propensities come from, what was asked for."""
     known = "estimated" if data.whole.unknown else "logged"
-    parent.tags({"kind": "training", "propensities": known} | sources)
+    parent.tags({"kind": "training", "propensities": known, "log": recipe.log, "spec": recipe.spec})
     parent.describe(
         f"Candidates for **{spec.name}**, one child run each. Propensities: {known}. Values are discounted returns in "
         f"{spec.currency} per journey."
     )
+    plan = revived(Plan, recipe.plan).candidates
+    parent.params(
+        {"seed": plan.seed, "ppo_steps": plan.ppo.steps * plan.seeds}
+        | {name: value for name, value in recipe.wishes.items() if name not in ("seed", "steps")}
+    )
     counts = {"decisions": data.whole.decisions, "customers": data.whole.customers}
-    parent.dataset(spec.name, data.whole.fingerprint, sources["log"], counts)
+    parent.dataset(spec.name, data.whole.fingerprint, recipe.log, counts)
     parent.metrics(counts | {"logged_value": data.whole.value}, EXPLAINED)
-
-
-def _certify(spec: Spec, found: Certificate, plan: Plan, story: Story, parent: Run) -> None:
-    """Print and keep the certificate. Raises TrainingError when it failed and that was not allowed."""
-    failed, unit = found.failures(), f"{spec.currency} per journey"
-    show(found, unit, story.console)
-    parent.text("environment/certificate.json", json.dumps(found.to_json(), indent=2))
-    parent.text("environment/certificate.md", page(found, unit))
-    tables = {c.outcome: _reliability(c) for c in found.calibrations if max(c.observed, default=0) > 0}
-    parent.plot("calibration", report.calibration(tables))
-    parent.plot("events_over_the_journey", report.courses({p.kind: _course(p) for p in found.comparisons.paces}))
-    parent.metrics({"checks_failed": float(len(failed)), "two_sample_auc": found.two_sample.auc}, EXPLAINED)
-    parent.tags({"certificate": "passed" if found.passed else "failed"})
-    if not failed:
-        return
-    names = ", ".join(check.name for check in failed)
-    parent.describe(f"{parent.note.partition(TABLE)[0]}\n\n**Uncertified environment**: failed {names}.")
-    if not plan.allow_uncertified:
-        raise TrainingError(
-            f"the environment failed its certificate ({names}): no policy trained in it can be trusted; "
-            "--allow-uncertified goes on all the same"
-        )
-
-
-def _reliability(found: Calibration) -> report.Reliability:
-    return report.Reliability(*(np.array(x, np.float64) for x in (found.predicted, found.observed, found.count)))
-
-
-def _course(pace: Pace) -> report.Course:
-    columns = (np.array([getattr(p, name) for p in pace.parts]) for name in ("real", "simulated", "error"))
-    return report.Course(pace.upto, *columns)

@@ -10,6 +10,7 @@ from training.candidates import CONSTANTS
 from training.differences import NO_GAIN, beats, closest
 from training.evaluation import CHAMPION, Evaluation, Reigning
 from training.harms import Harm
+from training.intervals import Estimate
 from training.segments import Segment
 
 MOST_CONTACTS = 2.0
@@ -102,11 +103,19 @@ def against_champion(evaluation: Evaluation, verdict: Verdict, champion: tuple[R
 
 
 def _agreement(evaluation: Evaluation) -> Check:
-    """Do the witnesses that can answer see a gain or a loss where the recommended estimator does?"""
+    """Do the witnesses that can answer see a gain or a loss where the recommended estimator does? One whose interval
+    holds both has denied nothing.
+    """
     sign = evaluation.gain.value or 0.0
-    heard = [(g.method, g.value) for g in evaluation.gains[1:] if g.method in WITNESSES and g.value is not None]
-    told = ", ".join(f"{method} {drawing.figure(value, sign=True)}" for method, value in heard)
-    return Check("agreement", told or "no second opinion has support", all(value * sign > 0.0 for _, value in heard))
+    heard = [g for g in evaluation.gains[1:] if g.method in WITNESSES and g.value is not None]
+    told = ", ".join(f"{g.method} {drawing.figure(g.value or 0.0, sign=True)}" for g in heard)
+    return Check("agreement", told or "no second opinion has support", not any(_denies(g, sign) for g in heard))
+
+
+def _denies(witness: Estimate, sign: float) -> bool:
+    if (witness.value or 0.0) * sign > 0.0:
+        return False
+    return witness.lower is None or witness.upper is None or witness.lower > 0.0 or witness.upper < 0.0
 
 
 def _harms(harms: Mapping[str, Harm], segments: Sequence[Segment]) -> list[Check]:

@@ -65,7 +65,9 @@ def test_nothing_above_zero_means_the_clone() -> None:
     assert "lower bound -0.01" in found.verdicts[0].why
 
 
-@pytest.mark.parametrize(("fqe", "weights", "passes"), [(0.2, 3.0, True), (-0.2, 3.0, False), (0.2, -3.0, False)])
+@pytest.mark.parametrize(
+    ("fqe", "weights", "passes"), [(0.2, 3.0, True), (-0.2, 3.0, False), (0.2, -30.0, False), (0.2, -3.0, True)]
+)
 def test_a_model_and_weights_must_not_contradict_the_gain(fqe: float, weights: float, passes: bool) -> None:
     judged = evaluation("a", 1.0)
     model = Estimate(fqe, None, None, 200.0, "FQE", note="a model's answer: no interval")
@@ -133,7 +135,9 @@ def test_a_constant_stays_unless_it_is_clearly_beaten() -> None:
     assert (found.champion, found.beats) == ("constant", True)
     assert "; no gain from personalising shown: nobody who chooses for each customer" in found.why
     assert "no gain from personalising shown: lower bound -0.1" in found.verdicts[0].why
-    assert gate.choose(report(evaluation(CLONE, 0.0), learned), certified=True).champion == CLONE
+    alone = gate.choose(report(evaluation(CLONE, 0.0), learned), certified=True)
+    assert alone.champion == "ppo"  # it gains, and nobody who treats all alike is there to be preferred
+    assert "; no gain from personalising shown, but no candidate that treats all alike passes" in alone.why
     better = over(evaluation("ppo", 0.3), mail=0.1, hold=0.2)
     found = gate.choose(report(evaluation(CLONE, 0.0), better, constant), certified=True)
     assert found.champion == "ppo"  # though the constant's own bound is higher
@@ -153,11 +157,12 @@ def test_where_no_constant_is_supported_that_is_said() -> None:
 
 
 def test_a_constant_that_harms_or_does_not_gain_keeps_nobody_out() -> None:
-    judged = report(evaluation(CLONE, 0.0), over(evaluation("ppo", 0.9), mail=-0.1, hold=0.3))
-    assert gate.choose(judged, certified=True).champion == CLONE
+    everybody = over(evaluation("constant", 0.4), mail=0.0, hold=0.1)
+    judged = report(evaluation(CLONE, 0.0), over(evaluation("ppo", 0.9), mail=-0.1, hold=0.3), everybody)
+    assert gate.choose(judged, certified=True).champion == "constant"
     found = gate.choose(replace(judged, excused=("mail",)), certified=True)
     assert found.champion == "ppo"
-    assert "; no gain from personalising shown, but nothing that may earn as much for everybody" in found.why
+    assert "; no gain from personalising shown, but no candidate that treats all alike passes" in found.why
 
 
 def reigning(gain: Estimate, policy: str = "old") -> Reigning:

@@ -13,7 +13,7 @@ from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
 from envs.vector_env import VectorJourneyEnv
 from tests.training.small_log import SPEC, random_log, write
-from training import ppo, rollout, train
+from training import ppo, rollout, start, train
 from training.certificate import Certificate, Progress, certificate
 from training.clone import FitSettings, clone_behaviour
 from training.constants import best_constant
@@ -24,7 +24,7 @@ from training.journeys import Journeys
 from training.logs import read_log
 from training.members import OutcomeSettings
 from training.network import NetworkPolicy
-from training.seeds import COURAGE, train_several
+from training.seeds import COURAGE, share, train_several
 from training.tracking import Tracking
 from training.trained import Trained
 
@@ -132,9 +132,14 @@ def test_of_several_trainings_one_is_kept_by_what_all_members_say(
     clone = clone_behaviour(SPEC, journeys[0], journeys[1], FAST).network
     settings = ppo.PpoSettings(steps=300, customers=32, rollout=4, batch=64, passes=1, judge_every=2, judged=10)
     told: list[tuple[int, int]] = []
-    found = train_several(
-        SPEC, model, journeys[:2], clone, (settings, 2), lambda done, total: told.append((done, total))
-    )
+
+    def learned(number: int, own: ppo.PpoSettings) -> ppo.Learned:
+        def both(done: int, total: int) -> None:
+            told.append((done, total))
+
+        return ppo.train_ppo(SPEC, model, journeys[:2], clone, own, share(both, number, 2))
+
+    found = train_several(SPEC, model, journeys[1], clone, (settings, 2), learned)
     assert found.gains.shape == (2, model.members)
     best = int(np.where(found.supported, found.scores, -np.inf).argmax())
     assert (found.settings.seed, found.settings.closeness) == (best, settings.closeness * COURAGE[best])
@@ -184,14 +189,17 @@ def failing(
     return replace(found, checks=(replace(found.checks[0], strain=1.5), *found.checks[1:]))
 
 
-def test_the_verb_makes_candidates_and_registers_nothing(
+def test_a_failed_certificate_refuses_unless_allowed_and_nothing_is_registered(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nextbest.toml").write_text(SPEC.text)
-    monkeypatch.setattr("training.train.certificate", failing)
-    run_id = train.run(tmp_path / "nextbest.toml", str(folder), wishes=train.Wishes(steps=2048, allow_uncertified=True))
+    monkeypatch.setattr("training.certified.certificate", failing)
+    with pytest.raises(TrainingError, match="failed its certificate"):
+        train.run(tmp_path / "nextbest.toml", str(folder), wishes=train.Wishes(steps=2048))
     tracking = Tracking(tmp_path / "mlruns")
+    assert tracking.client.search_runs(["1"])[0].info.status == "FAILED"
+    run_id = start.run(None, None, None, {"allow_uncertified": True}, resume=start.LATEST)
     assert tracking.latest() == run_id
     found = {c.name: Bundle.load(c.bundle) for c in tracking.candidates(run_id)}
     assert {"behaviour_cloning", "ppo", "fitted_q", "offline_dqn", "greedy", "hold", "uniform"} <= set(found)
@@ -218,18 +226,6 @@ def test_a_log_with_an_error_in_it_stops_before_anything_is_written(
     with pytest.raises(LogError):
         train.run(tmp_path / "nextbest.toml", str(source), wishes=train.Wishes(steps=2048))
     assert not (tmp_path / "mlruns").exists()
-
-
-def test_a_failed_certificate_refuses_unless_allowed(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "nextbest.toml").write_text(SPEC.text)
-
-    monkeypatch.setattr("training.train.certificate", failing)
-    with pytest.raises(TrainingError, match="failed its certificate"):
-        train.run(tmp_path / "nextbest.toml", str(folder), wishes=train.Wishes(steps=2048))
-    assert Tracking(tmp_path / "mlruns").client.search_runs(["1"])[0].info.status == "FAILED"
 
 
 def _said_to_be_uncertified(tracking: Tracking, run_id: str, told: str) -> None:
