@@ -118,6 +118,26 @@ def train(
 
 @main.command()
 @click.argument("run_id", required=False)
+@click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="Tries in all, earlier included.")
+@click.option("--seconds", type=click.IntRange(1), help="Begin no try after so many seconds. [default: no limit]")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="The same seed gives the same tries.")
+def tune(run_id: str | None, trials: int, seconds: int | None, seed: int) -> None:
+    """Look for better settings for PPO, judged by validation customers.
+
+    An interrupted search goes on when it is started again.
+
+    Reads: the MLflow run RUN_ID (default: the latest training): its environment, its behaviour clone, its log.
+
+    Writes: one MLflow run with a child per try; the search in mlruns/studies.db; when a try is better, a new training
+    that has it as the candidate ppo_tuned beside all earlier ones, for `evaluate` and `promote`.
+    """
+    from training.tune import run
+
+    run(run_id, trials, seconds, seed)
+
+
+@main.command()
+@click.argument("run_id", required=False)
 @click.option("--bundle", "bundles", type=FOLDER, multiple=True, help="Judge these bundles instead of a training's.")
 @click.option("--log", help="Judge on this log instead, all of its customers; needed with --bundle.")
 @click.option(

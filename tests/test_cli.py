@@ -14,7 +14,7 @@ from engine.errors import SpecError
 from frontdoor import FrontDoor
 from nextbest import main
 
-VERBS = ["simulate", "check", "train", "evaluate", "promote", "export", "serve", "decide", "track", "ui"]
+VERBS = ["simulate", "check", "train", "tune", "evaluate", "promote", "export", "serve", "decide", "track", "ui"]
 LATE = ["numpy", "pydantic", "torch", "mlflow", "grpc", "pyarrow", "pandas", "rich"]
 
 

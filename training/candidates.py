@@ -122,7 +122,7 @@ def candidates(ground: Ground, settings: Settings, story: Story, done: Container
 
 
 def _ppo(ground: Ground, settings: Settings, story: Story) -> Made:
-    careful = _careful(ground, settings, story)
+    first = careful(ground, settings, story)
     spec, model, start = ground.spec, ground.model, ground.clone.network
     with story.stage(f"training PPO in the environment, {settings.seeds} times") as progress:
 
@@ -131,7 +131,7 @@ def _ppo(ground: Ground, settings: Settings, story: Story) -> Made:
             data = ground.train, ground.valid
             return ground.kept.once(ppo_form(own), lambda: train_ppo(spec, model, data, start, own, told))
 
-        found = train_several(spec, model, ground.valid, start, (careful, settings.seeds), learned)
+        found = train_several(spec, model, ground.valid, start, (first, settings.seeds), learned)
     params = asdict(found.settings)
     for number, (gains, score, supported) in enumerate(zip(found.gains, found.scores, found.supported, strict=True)):
         if len(gains):
@@ -228,7 +228,7 @@ def _constant(ground: Ground, settings: Settings, story: Story) -> Iterator[Made
         yield Made(CONSTANT, network, about, {"action": action, **compared}, seconds=story.last)
 
 
-def _careful(ground: Ground, settings: Settings, story: Story) -> PpoSettings:
+def careful(ground: Ground, settings: Settings, story: Story) -> PpoSettings:
     """PPO's settings with the pessimism that the validation customers ask for."""
     if not settings.pessimism or ground.model.members < 2:
         return settings.ppo

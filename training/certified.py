@@ -41,13 +41,13 @@ def certified(
     if kept.has(form):
         card = kept.stage(story, TITLE, form, lambda _: {})
         story.say("the environment passed" if card["passed"] else f"[red]the environment failed {_failed(card)}[/]")
-        _warn(parent, card)
+        _mark(parent, card)
         return card
     with story.stage(TITLE) as progress:
         found = certificate(spec, model, *judges, progress)
     _keep(spec, found, story, parent)
     card = kept.once(form, found.card)
-    _warn(parent, card)
+    _mark(parent, card)
     return card
 
 
@@ -75,11 +75,11 @@ def _keep(spec: Spec, found: Certificate, story: Story, parent: Run) -> None:
     parent.plot("events_over_the_journey", report.courses({p.kind: _course(p) for p in found.comparisons.paces}))
     numbers = {"checks_failed": float(len(found.failures())), "two_sample_auc": found.two_sample.auc}
     parent.metrics(numbers, EXPLAINED)
-    parent.tags({"certificate": "passed" if found.passed else "failed"})
 
 
-def _warn(parent: Run, card: Mapping[str, Any]) -> None:
-    """Whoever opens the run reads first that its environment failed."""
+def _mark(parent: Run, card: Mapping[str, Any]) -> None:
+    """The verdict as a tag; whoever opens the run of a failed one reads it first."""
+    parent.tags({"certificate": "passed" if card["passed"] else "failed"})
     if not card["passed"]:
         parent.describe(f"{parent.note.partition(TABLE)[0]}\n\n**Uncertified environment**: failed {_failed(card)}.")
 

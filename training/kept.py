@@ -7,8 +7,10 @@ that was not.
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from pickle import UnpicklingError
@@ -28,6 +30,9 @@ from training.story import Story
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
+
+STAGES = "stages"
+"""Where most of them lie among the run's artifacts."""
 
 T = TypeVar("T")
 
@@ -57,8 +62,24 @@ class Kept:
             return make()
         file = self.folder / form.where
         if not file.is_file():
-            _write(form, make(), file)
+            _whole(file, partial(form.write, make()))
         return _read(form, file)
+
+    def get(self, form: Form[T]) -> T:
+        """What is kept. Raises TrainingError when it is not there or cannot be read."""
+        if self.folder is None or not self.has(form):
+            raise TrainingError(f"{self.folder}: found no {form.where}, expected a finished training")
+        return _read(form, self.folder / form.where)
+
+    def adopt(self, source: "Kept", *more: str) -> None:
+        """Copies of all stages that another run has finished, and of these files of it."""
+        assert self.folder is not None
+        assert source.folder is not None
+        stages = [f"{STAGES}/{file.name}" for file in sorted((source.folder / STAGES).glob("[!.]*"))]
+        for where in (*stages, *more):
+            if not (self.folder / where).is_file():
+                copied = partial(shutil.copyfile, source.folder / where)
+                _whole(self.folder / where, copied)
 
     def stage(self, story: Story, title: str, form: Form[T], make: Callable[[Progress], T]) -> T:
         """As `once`, told as a stage of the story."""
@@ -72,7 +93,7 @@ class Kept:
 
 def clone_form() -> Form[Fitted]:
     """The behaviour clone with its losses."""
-    return Form("stages/clone.pt", _write_fitted, _read_fitted)
+    return Form(f"{STAGES}/clone.pt", _write_fitted, _read_fitted)
 
 
 def model_form(spec: Spec, where: str) -> Form[EnsembleOutcomeModel]:
@@ -82,13 +103,13 @@ def model_form(spec: Spec, where: str) -> Form[EnsembleOutcomeModel]:
 
 def certificate_form() -> Form[Mapping[str, Any]]:
     """What cards say of the environment (`Certificate.card`)."""
-    return Form("stages/certificate.json", _write_json, lambda file: dict(json.loads(file.read_bytes())))
+    return Form(f"{STAGES}/certificate.json", _write_json, lambda file: dict(json.loads(file.read_bytes())))
 
 
 def pessimism_form() -> Form[Pessimism]:
     """How far the environment is distrusted."""
     return Form(
-        "stages/pessimism.json",
+        f"{STAGES}/pessimism.json",
         lambda found, file: _write_json(asdict(found), file),
         lambda file: revived(Pessimism, json.loads(file.read_bytes())),
     )
@@ -97,14 +118,15 @@ def pessimism_form() -> Form[Pessimism]:
 def ppo_form(settings: PpoSettings) -> Form[Learned]:
     """One training of PPO, named after its settings: the same settings are never trained twice."""
     told = json.dumps(asdict(settings), sort_keys=True)
-    return Form(f"stages/ppo-{sha256(told.encode()).hexdigest()[:12]}.pt", _write_learned, _read_learned)
+    return Form(f"{STAGES}/ppo-{sha256(told.encode()).hexdigest()[:12]}.pt", _write_learned, _read_learned)
 
 
-def _write(form: Form[T], value: T, file: Path) -> None:
+def _whole(file: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file, which is then whole or not there. Raises TrainingError."""
     unfinished = file.with_name(f".{file.name}.unfinished")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        form.write(value, unfinished)
+        write(unfinished)
         _flush(unfinished)
         unfinished.replace(file)
         _flush(file.parent)

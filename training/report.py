@@ -179,6 +179,32 @@ def action_mix(catalogue: Catalogue, shares: Mapping[str, Floats]) -> Figure:
     return figure
 
 
+def tries(
+    scores: Sequence[float | None], settings: Mapping[str, Sequence[float]], reference: float | None, y: str
+) -> Figure:
+    """Scores of tries in their order with the best so far, and over each setting; crosses at the foot have no score.
+    `reference` is drawn dashed across.
+    """
+    figure, panels = _figure(1 + len(settings), (3.6 * (1 + len(settings)), 3.6), 1 + len(settings))
+    known = np.array([np.nan if score is None else score for score in scores], float)
+    foot = np.nanmin([*known, reference if reference is not None else np.nan, 0.0])
+    number = np.arange(1, len(known) + 1)
+    for axes, (name, x) in zip(panels, {"try": number, **settings}.items(), strict=True):
+        lost = np.isnan(known)
+        axes.plot(np.asarray(x)[~lost], known[~lost], "o", color=BLUE, ms=5, label="try")
+        axes.plot(np.asarray(x)[lost], np.full(lost.sum(), foot), "x", color=RED, ms=6, label="the log cannot judge it")
+        if reference is not None:
+            axes.axhline(reference, color=GREY, ls="--", lw=1.5, label="before tuning")
+        axes.set(xlabel=name, ylabel=y if axes is panels[0] else "")
+        if name != "try":
+            axes.set_xscale("log")
+    if not np.isnan(known).all():
+        panels[0].step(number, np.fmax.accumulate(known), where="post", color=GREEN, lw=1.5, label="best so far")
+    panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
 def figure(value: float, digits: int = 3, sign: bool = False) -> str:
     """A number for a reader: this many significant digits, all before the point. sign: + as well as -."""
     plus = "+" if sign else ""

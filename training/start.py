@@ -66,7 +66,7 @@ def do_again(run_id: str, log: str | None = None, experiment: str | None = None,
     code = Code.now()
     for difference in code.differences(recipe.code):
         story.say(f"[yellow]not as it was: {difference}[/]")
-    data = _log(recipe, spec, log, story, run_id)
+    data = log_of(recipe, spec, log, story, run_id)
     recipe = replace(recipe, log=log or recipe.log, experiment=experiment or recipe.experiment, code=code)
     new = fresh.begin(tracking, recipe, spec, data, story)
     with tracking.reopened(new) as parent:
@@ -107,7 +107,7 @@ def go_on(
     recipe, declared = Recipe.of(tracking, run_id)
     recipe = _unchanged(recipe, run_id, spec, asked)
     with held(tracking, run_id):
-        data = _log(recipe, declared, log, story, run_id)
+        data = log_of(recipe, declared, log, story, run_id)
         story.say(f"going on with run {run_id}")
         with tracking.resumed(run_id) as parent:
             fresh.describe(parent, declared, data, recipe)
@@ -134,7 +134,7 @@ def _unchanged(recipe: Recipe, run_id: str, spec: Path | None, asked: Mapping[st
     return recipe
 
 
-def _log(recipe: Recipe, spec: Spec, log: str | None, story: Story, run_id: str) -> Data:
+def log_of(recipe: Recipe, spec: Spec, log: str | None, story: Story, run_id: str) -> Data:
     """The log of a recipe, wherever it lies now. Raises TrainingError when it is another one."""
     place = log or recipe.log
     data = fresh.read(spec, place, int(revived(Plan, recipe.plan).candidates.seed), story)

@@ -58,13 +58,13 @@ def whole_candidates(tracking: Tracking, parent: str) -> dict[str, Candidate]:
     experiment = [tracking.record(parent).info.experiment_id]
     half = f"tags.mlflow.parentRunId = '{parent}' AND tags.kind = '{UNFINISHED}'"
     for record in tracking.client.search_runs(experiment, half):
-        _throw_away(tracking, str(record.info.run_id))
+        throw_away(tracking, str(record.info.run_id))
     found = {}
     for child in tracking.candidates(parent):
         try:
             Bundle.load(child.bundle)
         except BundleError:
-            _throw_away(tracking, child.run_id)
+            throw_away(tracking, child.run_id)
             continue
         if tracking.record(child.run_id).info.status != "FINISHED":
             tracking.client.set_terminated(child.run_id, "FINISHED")  # killed between its last word and its end
@@ -72,7 +72,8 @@ def whole_candidates(tracking: Tracking, parent: str) -> dict[str, Candidate]:
     return found
 
 
-def _throw_away(tracking: Tracking, run_id: str) -> None:
+def throw_away(tracking: Tracking, run_id: str) -> None:
+    """Mark a half-written run as FAILED and delete it, as MLflow deletes."""
     tracking.client.set_terminated(run_id, "FAILED")
     tracking.client.delete_run(run_id)
 
