@@ -34,7 +34,7 @@ UNFINISHED = "half-written candidate"
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Recorded:
     """A candidate's row in the table of the terminal, its mean probability of each action [n], and the action of a
     constant one.
     """
@@ -49,10 +49,10 @@ class Judged:
 
 
 COLUMNS = ("candidate", "value", "± 95 %", "contacts/100", "KL from log", "bundle")
-"""Of `Judged.row`."""
+"""Of `Recorded.row`."""
 
 
-def record(ground: Ground, made: Made, tracking: Tracking, parent: Run, experiment: str) -> Judged:
+def record(ground: Ground, made: Made, tracking: Tracking, parent: Run, experiment: str) -> Recorded:
     """Export a candidate, judge its bundle along the validation journeys, write its run below `parent`."""
     with tracking.run(made.name, experiment, parent.id) as child, TemporaryDirectory() as folder:
         child.tags({"kind": UNFINISHED, "candidate": made.name})
@@ -82,20 +82,20 @@ def record(ground: Ground, made: Made, tracking: Tracking, parent: Run, experime
         child.files(bundle.path, BUNDLE)
         _draw_training(ground, made, child)
         child.tags({"kind": "candidate"})
-    return _judged(bundle, numbers, share)
+    return _recorded(bundle, numbers, share)
 
 
-def recorded(ground: Ground, candidate: Candidate, tracking: Tracking) -> Judged:
+def recorded(ground: Ground, candidate: Candidate, tracking: Tracking) -> Recorded:
     """As `record` answered, of a candidate that was written down before."""
     bundle, numbers = Bundle.load(candidate.bundle), tracking.record(candidate.run_id).data.metrics
     chances = bundle.policy.probabilities(ground.valid.observation, ground.valid.mask)
-    return _judged(bundle, numbers, np.asarray(chances.mean(axis=0), np.float64))
+    return _recorded(bundle, numbers, np.asarray(chances.mean(axis=0), np.float64))
 
 
-def _judged(bundle: Bundle, numbers: Mapping[str, float], share: Floats) -> Judged:
+def _recorded(bundle: Bundle, numbers: Mapping[str, float], share: Floats) -> Recorded:
     value, margin, contacts, distance = (numbers[key] for key in list(EXPLAINED)[:4])
     shown = (report.figure(value), report.figure(margin, digits=2), f"{contacts:.0f}", f"{max(distance, 0.0):.2f}")
-    return Judged((bundle.card["name"], *shown, bundle.version), share, bundle.card["parameters"].get("action", ""))
+    return Recorded((bundle.card["name"], *shown, bundle.version), share, bundle.card["parameters"].get("action", ""))
 
 
 def logged_shares(journeys: Journeys, actions: int) -> Floats:

@@ -29,7 +29,7 @@ from training.network import NetworkPolicy
 from training.ppo import PpoSettings
 from training.quality import QualityReport, tell
 from training.recipe import Code, Recipe, revived
-from training.recorded import COLUMNS, Judged, logged_shares, record, recorded
+from training.recorded import COLUMNS, Recorded, logged_shares, record, recorded
 from training.story import Story
 from training.threads import one_thread
 from training.tracking import Run, Tracking
@@ -233,7 +233,7 @@ def train(spec: Spec, data: Data, plan: Plan, story: Story, records: tuple[Track
     _compare(ground, found, story, (tracking, parent))
 
 
-def _compare(ground: Ground, found: Sequence[Judged], story: Story, records: tuple[Tracking, Run]) -> None:
+def _compare(ground: Ground, found: Sequence[Recorded], story: Story, records: tuple[Tracking, Run]) -> None:
     """All candidates side by side, in MLflow and on the terminal."""
     (tracking, parent), spec = records, ground.spec
     shares = {"logged": logged_shares(ground.valid, len(spec.catalogue))} | {one.name: one.share for one in found}
