@@ -209,11 +209,11 @@ def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
         finished.mkdir()
         for name, content in files.items():
             _write(finished / name, content)
-        _flush(finished)
+        flush(finished)
         if folder.exists():
             folder.rename(aside)
         finished.rename(folder)
-        _flush(folder.parent)
+        flush(folder.parent)
     except OSError:
         if aside.exists() and not folder.exists():
             aside.rename(folder)
@@ -229,9 +229,9 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _flush(folder: Path) -> None:
-    """Make the folder's entries last through a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Make a file, or a folder's entries, last through a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -6,7 +6,6 @@ that was not.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -18,18 +17,16 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+from engine.bundle import flush
 from engine.errors import TrainingError
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
-from training.clone import Fitted
+from training.clone import Fitted, Progress
 from training.network import Shape, TwoTower
 from training.pessimism import Pessimism
 from training.ppo import Curve, Learned, PpoSettings
 from training.recipe import revived
 from training.story import Story
-
-Progress = Callable[[int, int], None]
-"""Called with (steps done, steps in all)."""
 
 STAGES = "stages"
 """Where most of them lie among the run's artifacts."""
@@ -127,9 +124,9 @@ def _whole(file: Path, write: Callable[[Path], object]) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write(unfinished)
-        _flush(unfinished)
+        flush(unfinished)
         unfinished.replace(file)
-        _flush(file.parent)
+        flush(file.parent)
     except OSError as error:
         unfinished.unlink(missing_ok=True)
         raise TrainingError(f"{file}: cannot be written: {error.strerror or error}") from None
@@ -141,15 +138,6 @@ def _read(form: Form[T], file: Path) -> T:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, UnpicklingError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrainingError(f"{file}: cannot be read: {reason}; delete it, and this stage is done again") from None
-
-
-def _flush(path: Path) -> None:
-    """Make a file, or a folder's entries, last through a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _silent(done: int, total: int) -> None:
