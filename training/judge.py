@@ -112,7 +112,7 @@ class Judge:
         fold = np.random.default_rng(seed).permutation(self.customers) % FOLDS
         basis = Basis.of(test.observation, self._panel.attributes, test.action, spec.encoder.context_columns)
         self._fitted, self._trees = FittedEvaluator(self._panel, basis, fold), TreeModel.of(self._panel, fold)
-        self._weigher = StateWeigher(self._panel, basis, fold)
+        self._weigher = None if self.one_step else StateWeigher(self._panel, basis, fold)
         self._environment: EnvironmentValues | None = None
         if isinstance(model, EnsembleOutcomeModel) and behaviour is not None and not self.one_step:
             self._environment = EnvironmentValues(spec, model, test, behaviour, self._panel, basis)
@@ -171,7 +171,7 @@ class Judge:
 
     def _weigh(self, ratio: Floats, fitted: Fitted) -> _Weighed:
         """One decision's weight is its ratio; a longer journey's hang on its states as well."""
-        if self.one_step:
+        if self._weigher is None:
             return _Weighed(ratio, float(effective_sample_size(ratio)), 0.0, lambda _: np.zeros(self.customers))
         found = self._weigher.fit(ratio, fitted.v)
         ess = float(effective_sample_size(found.w)) * self.customers / len(self._test)
