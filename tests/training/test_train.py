@@ -8,12 +8,13 @@ import torch
 from engine.bundle import Bundle
 from engine.errors import LogError, TrainingError
 from engine.policy import Policy
-from engine.records import HOLD, Bools, Floats32
+from engine.records import HOLD
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
 from envs.vector_env import VectorJourneyEnv
 from tests.training.small_log import SPEC, random_log, write
 from training import ppo, rollout, start, train
+from training.alike import Always
 from training.certificate import Certificate, Progress, certificate
 from training.clone import FitSettings, clone_behaviour
 from training.constants import best_constant
@@ -54,20 +55,6 @@ def journeys(folder: Path) -> tuple[Journeys, Journeys, Journeys]:
 @pytest.fixture(scope="module")
 def model(journeys: tuple[Journeys, Journeys, Journeys]) -> EnsembleOutcomeModel:
     return fit_outcome_model(SPEC, journeys[0], journeys[1], OutcomeSettings(members=2, hidden=8, epochs=2))
-
-
-class Always:
-    """All weight on one row where it may be taken, else hold."""
-
-    version = "always"
-
-    def __init__(self, row: int) -> None:
-        self.row = row
-
-    def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
-        found = np.zeros(mask.shape, np.float32)
-        found[np.arange(len(mask)), np.where(mask[:, self.row], self.row, HOLD)] = 1.0
-        return found
 
 
 def test_the_clone_learns_what_the_log_did(journeys: tuple[Journeys, Journeys, Journeys]) -> None:

@@ -191,13 +191,3 @@ class Uniform:
 
     def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
         return np.asarray(mask / mask.sum(axis=1, keepdims=True), np.float32)
-
-
-class Always:
-    """One action, a row of the catalogue."""
-
-    def __init__(self, row: int) -> None:
-        self.row, self.version = row, f"always {row}"
-
-    def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
-        return np.tile((np.arange(mask.shape[1]) == self.row).astype(np.float32), (len(mask), 1))

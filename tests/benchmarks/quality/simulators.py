@@ -16,9 +16,10 @@ from rich.console import Console
 from engine.bundle import Bundle
 from engine.records import Floats
 from engine.spec import Spec
-from tests.benchmarks.quality.simulator import Always, Simulator, SoftPolicy
+from tests.benchmarks.quality.simulator import Simulator, SoftPolicy
 from tests.benchmarks.quality.study import Cell, Line, Study
 from tests.benchmarks.quality.whole_way import whole_way
+from training.alike import Always
 from training.certificate import Certificate
 from training.gate import choose
 from training.story import Story
