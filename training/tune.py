@@ -92,7 +92,7 @@ def _search_of(
     settings, kept = revived(training.Plan, recipe.plan).candidates, Kept(tracking.artifact(base, ""))
     clone, model = kept.get(clone_form()), kept.get(model_form(spec, OUTCOME_MODEL))
     ground = Ground(spec, data.train, data.valid, model, clone, kept.get(certificate_form()), kept)
-    judge = Judge(spec, data.valid, NetworkPolicy(clone.network, ground.attributes), settings.seed)
+    judge = Judge(spec, data.valid, NetworkPolicy(clone.network, ground.attributes), settings.seed, model=model)
     return Search(base, ground, careful(ground, settings, story), judge, tracking, recipe.experiment)
 
 
