@@ -60,9 +60,12 @@ def show(report: Report, console: Console) -> None:
     rows = [[cell.replace(" [", "\n[").replace(" ± ", "\n± ") for cell in row] for row in rows]
     console.print(drawing.candidates_table(rows, columns, title))
     if alike := personalised(report):
-        told = [(e.candidate, _span(d.gain).replace(" [", "\n["), f"{d.other}:\n{verdict(e)}") for e, d in alike]
-        title = "What choosing for each customer adds (paired, the same customers)"
-        console.print(drawing.candidates_table(told, ("candidate", "earns more\n[95 %]", "than"), title))
+        told = [
+            (e.candidate, _span(d.gain).replace(" [", "\n["), figure(d.bound, sign=True), f"{d.other}:\n{verdict(e)}")
+            for e, d in alike
+        ]
+        title = "What choosing for each customer adds (paired; at least: by the error that all candidates share)"
+        console.print(drawing.candidates_table(told, ("candidate", "earns more\n[95 %]", "at least", "than"), title))
     else:
         console.print("What choosing for each customer adds: the log supports no action for everybody to compare with")
     for note in _notes(report):
