@@ -32,8 +32,7 @@ def run(
     resume: str | None = None,
 ) -> str:
     """The `train` verb; returns the run id of the training. wishes: fields of `Wishes`, None (or no leave to go on
-    uncertified) = not asked for. again,
-    resume: a run id, of which `resume` may be LATEST.
+    uncertified) = not asked for. again, resume: a run id, of which `resume` may be LATEST.
 
     Raises TrainingError, before any work, for what does not go together; else as `train.run` does.
     """
