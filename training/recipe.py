@@ -17,6 +17,7 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
+from threadpoolctl import threadpool_info
 
 from engine.errors import TrainingError
 from engine.spec import Spec
@@ -40,7 +41,8 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Code:
     """What ran. digest: 12 hex digits over the source of ROOMS. commit: of git, "" outside a clone. libraries: name →
-    version, python among them. machine: architecture, vector instructions, and where networks are trained.
+    version, python among them. machine: architecture, vector instructions, where networks are trained, and the threads
+    of large products, whose sums hang on them.
     """
 
     version: str
@@ -54,7 +56,7 @@ class Code:
         """Of this process."""
         found = {name: known for name in ("python", *LIBRARIES) if (known := _version(name))}
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        machine = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {device}"
+        machine = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()} {device} blas {_blas_threads()}"
         root = Path(__file__).resolve().parent.parent
         return Code(_version("nextbest"), _commit(root), _source(root), found, machine)
 
@@ -152,6 +154,10 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
+
+
+def _blas_threads() -> int:
+    return max((int(pool["num_threads"]) for pool in threadpool_info() if pool["user_api"] == "blas"), default=1)
 
 
 def _source(root: Path) -> str:

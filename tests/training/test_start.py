@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from threadpoolctl import threadpool_limits
 
 from engine.bundle import Bundle
 from engine.errors import TrainingError
@@ -212,3 +213,12 @@ def _half_written(place: Place, parent: str) -> str:
 
 def _interrupted(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_another_number_of_threads_for_large_products_is_another_machine() -> None:
+    """They add up in another order: a retail training came out with another PPO."""
+    with threadpool_limits(limits=1, user_api="blas"):
+        one = Code.now()
+    with threadpool_limits(limits=2, user_api="blas"):
+        two = Code.now()
+    assert any("blas 2" in told and "blas 1" in told for told in two.differences(one))
