@@ -50,14 +50,14 @@ class Settings:
     seed: int
     ppo: PpoSettings
     pessimism: bool = True
-    seeds: int = 2
+    seeds: int = 3
     fitted_q: FittedQSettings = field(default_factory=FittedQSettings)
     dqn: DqnSettings = field(default_factory=DqnSettings)
     greedy: GreedySettings = field(default_factory=GreedySettings)
     tuned: PpoSettings | None = None
 
     @staticmethod
-    def of(seed: int, steps: int, pessimism: bool = True, seeds: int = 2) -> "Settings":
+    def of(seed: int, steps: int, pessimism: bool = True, seeds: int = 3) -> "Settings":
         """All that is random follows `seed`; `steps` decisions are shared out among the trainings of PPO."""
         greedy = GreedySettings()
         return Settings(

@@ -27,7 +27,7 @@ PENALTIES = (1.0, 2.0, 4.0, 8.0)
 """How hard it may be for a column of history to be heard; see `OutcomeSettings.penalty`."""
 SHORT = 300
 """Steps at most of the trainings that settle the penalty."""
-SEARCHES = len(PENALTIES) + 3
+SEARCHES = len(PENALTIES) + 2
 """Trainings at most that settle how an ensemble is trained: the penalties and `efforts`."""
 LEVELS = 16
 """A number of the context with so few values is told to the networks value by value as well."""
@@ -93,15 +93,16 @@ def _trained(samples: list[Sample], start: Start, settings: OutcomeSettings, tol
 
 def _effort(samples: list[Sample], start: Start, settings: OutcomeSettings, told: Told) -> OutcomeSettings:
     """The settings of the last of `efforts` that explains the second sample clearly better than the one before, by one
-    member each.
+    member each, in short trainings.
 
-    What customers do is mostly luck, and a short training with much decay hears all that can be heard. A budget that
-    shrinks by what was spent, or a score that answers each action, is nearly certain: there the likelihood goes on
-    rising for as long as the networks are given room and time.
+    What customers do is mostly luck, and a short training hears all that can be heard. A budget that shrinks by what was
+    spent, or a score that answers each action, is nearly certain: there the likelihood goes on rising for as long as the
+    networks are given room and time.
     """
     chosen, found = settings, None
     for number, tried in enumerate(efforts(settings), 1):
-        trained = train_members(samples, start, replace(tried, members=1), Told(None, 1))
+        short = replace(tried, members=1, most_steps=settings.least_steps)
+        trained = train_members(samples, start, short, Told(None, 1))
         told.search((len(PENALTIES) + number) / SEARCHES)
         if found is not None and _as_good(found, trained, 2.0):
             break
@@ -110,17 +111,14 @@ def _effort(samples: list[Sample], start: Start, settings: OutcomeSettings, told
 
 
 def efforts(settings: OutcomeSettings) -> tuple[OutcomeSettings, ...]:
-    """As they are; with less decay, more steps and more patience; with still less, more and twice the units."""
-    longer = replace(
+    """As they are; with less decay, more steps and twice the units."""
+    wider = replace(
         settings,
         weight_decay=settings.weight_decay / 10,
-        least_steps=4 * settings.least_steps,
-        patience=2 * settings.patience,
+        least_steps=5 * settings.least_steps // 2,
+        hidden=2 * settings.hidden,
     )
-    wider = replace(
-        longer, weight_decay=longer.weight_decay / 10, least_steps=10 * settings.least_steps, hidden=2 * settings.hidden
-    )
-    return settings, longer, wider
+    return settings, wider
 
 
 def _penalty(samples: list[Sample], start: Start, settings: OutcomeSettings, told: Told) -> float:

@@ -31,7 +31,9 @@ class OutcomeSettings:
     members: networks in the ensemble. hidden: units in each of two hidden layers. A training takes `epochs` passes
     over the decisions, more for a small log until there are `least_steps` steps, less for a large one after
     `most_steps`. It is judged after each pass, and at least `checks` times, on `judged` validation decisions at most;
-    a member stops after `patience` checks without a better likelihood. penalty: how much the columns of history give up
+    a member stops after `patience` checks without a better likelihood. weight_decay: little, because it pulls every action
+    towards the usual one, and a policy that looks for the best action lives where that matters most; what a member hears
+    too much of, the mean over the members forgets. penalty: how much the columns of history give up
     in a step, in learning rates; None = as the validation customers say (training/fit.py). device: as in torch; None =
     a GPU if there is one, else the CPU.
     """
@@ -39,14 +41,14 @@ class OutcomeSettings:
     members: int = 5
     hidden: int = 64
     epochs: int = 5
-    least_steps: int = 300
+    least_steps: int = 1200
     most_steps: int = 3000
     checks: int = 10
     judged: int = 50_000
-    patience: int = 2
+    patience: int = 4
     batch: int = 1024
     learning_rate: float = 4e-3
-    weight_decay: float = 1.0
+    weight_decay: float = 0.1
     penalty: float | None = None
     seed: int = 0
     device: str | None = None

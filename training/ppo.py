@@ -44,10 +44,10 @@ class PpoSettings:
     at the validation customers; judged: how many of these are used.
     """
 
-    steps: int = 200_000
-    customers: int = 1024
-    rollout: int = 14
-    batch: int = 2048
+    steps: int = 300_000
+    customers: int = 256
+    rollout: int = 28
+    batch: int = 1024
     passes: int = 4
     learning_rate: float = 2e-3
     clip: float = 0.2

@@ -26,7 +26,7 @@ from training.network import NetworkPolicy, TwoTower
 from training.ppo import Learned, PpoSettings
 from training.rollout import expected_returns
 
-COURAGE = (1.0, 1 / 3)
+COURAGE = (1.0, 1 / 3, 1 / 10)
 """How close each training in turn is held to the log, as a share of `PpoSettings.closeness`."""
 FOLLOWED = 200
 """Validation journeys at most along which each member is asked."""

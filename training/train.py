@@ -30,6 +30,7 @@ from training.ppo import PpoSettings
 from training.quality import QualityReport, tell
 from training.recipe import Code, Recipe, revived
 from training.recorded import COLUMNS, Recorded, logged_shares, record, recorded
+from training.seeds import COURAGE
 from training.story import Story
 from training.threads import one_thread
 from training.tracking import Run, Tracking
@@ -114,10 +115,11 @@ class Plan:
 
     @staticmethod
     def of(wishes: Wishes, decisions: int) -> "Plan":
-        """For a log with this many training decisions. PPO sees a dozen times as many, within limits, unless told, and
-        shares them out among its seeds.
+        """For a log with this many training decisions. Each of PPO's trainings sees ten times as many, within limits,
+        unless told how many all of them see together.
         """
-        seed, steps = wishes.seed, wishes.steps or int(1.2 * np.clip(10 * decisions, 20_000, PpoSettings().steps))
+        seed, usual = wishes.seed, int(np.clip(10 * decisions, 20_000, PpoSettings().steps))
+        steps = wishes.steps or usual * len(COURAGE)
         return Plan(
             clone=FitSettings(seed=seed),
             outcomes=OutcomeSettings(seed=seed),
