@@ -26,7 +26,7 @@ EXPLAINED = {
     "contacts_per_100": "contacts per 100 decisions, on the logged validation decisions",
     "distance_from_log": "KL(policy ‖ behaviour clone) in nats, mean over the validation decisions",
     "onnx_parity": "largest difference between a probability from torch and from the exported graph",
-    "train_seconds": "how long this candidate took to train",
+    "train_seconds": "how long this candidate took to train; not known where a part of it was kept from before",
 }
 
 UNFINISHED = "half-written candidate"
@@ -77,7 +77,8 @@ def record(ground: Ground, made: Made, tracking: Tracking, parent: Run, experime
         child.params(made.params)
         child.tags({"policy": bundle.version, "certificate": "failed" if bundle.caution else "passed"})
         child.describe(f"**{made.name}**: {made.about}" + (f" **{bundle.caution}**" if bundle.caution else ""))
-        more = {"onnx_parity": float(bundle.card["parity"]), "train_seconds": made.seconds}
+        more = {"onnx_parity": float(bundle.card["parity"])}
+        more |= {} if made.seconds is None else {"train_seconds": made.seconds}
         child.metrics(numbers | more, EXPLAINED)
         child.files(bundle.path, BUNDLE)
         _draw_training(ground, made, child)

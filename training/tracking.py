@@ -36,8 +36,12 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFL
 
 from training.nextbest_policy import example
 
-for _chatty in ("mlflow", "alembic"):
-    logging.getLogger(_chatty).setLevel(logging.WARNING)
+for _chatty, _least in (
+    ("mlflow", "WARNING"),
+    ("alembic", "WARNING"),
+    ("mlflow.store", "CRITICAL"),
+):  # it raises anyway
+    logging.getLogger(_chatty).setLevel(_least)
 
 CHAMPION = "champion"
 """The alias of the model version that is served."""

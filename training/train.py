@@ -5,7 +5,7 @@ fitted, the environment is certified, then every candidate is trained, exported 
 be served.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -34,7 +34,7 @@ from training.story import Story
 from training.threads import one_thread
 from training.tracking import Run, Tracking
 from training.trained import OUTCOME_MODEL
-from training.unfinished import held, whole_candidates
+from training.unfinished import goes_on, held, whole_candidates
 from training.views import keep_view
 
 EXPLAINED = {
@@ -143,7 +143,7 @@ def run(
     recipe = Recipe(
         spec=str(spec.resolve()),
         spec_digest=declared.digest,
-        log=str(Path(log).resolve()) if Path(log).exists() else log,
+        log=place_of(log),
         fingerprint=data.whole.fingerprint,
         experiment=experiment or declared.name,
         wishes=asdict(wishes),
@@ -153,11 +153,21 @@ def run(
     return begin(Tracking(), recipe, declared, data, story)
 
 
-def begin(tracking: Tracking, recipe: Recipe, spec: Spec, data: Data, story: Story) -> str:
-    """A new run for a recipe, from its first word to its last; returns its id. Raises as `train` does."""
+def place_of(log: str) -> str:
+    """A folder by its absolute path, so that it is found from anywhere; a URL as it is."""
+    return str(Path(log).resolve()) if Path(log).exists() else log
+
+
+def begin(
+    tracking: Tracking, recipe: Recipe, spec: Spec, data: Data, story: Story, tags: Mapping[str, str] | None = None
+) -> str:
+    """A new run for a recipe, with these `tags`, from its first word to its last; returns its id. Raises as `train`
+    does.
+    """
     with tracking.run(f"training {datetime.now(UTC):%Y-%m-%d %H:%M:%S}", recipe.experiment) as parent:
         recipe.keep(parent, spec)
-        with held(tracking, parent.id):
+        with goes_on(f"train --resume {parent.id}", story), held(tracking, parent.id):
+            parent.tags(tags or {})
             describe(parent, spec, data, recipe)
             train(spec, data, revived(Plan, recipe.plan), story, (tracking, parent, recipe.experiment))
     tell_next(tracking, parent.id, story)
@@ -167,7 +177,8 @@ def begin(tracking: Tracking, recipe: Recipe, spec: Spec, data: Data, story: Sto
 def tell_next(tracking: Tracking, run_id: str, story: Story) -> None:
     """Where the results are, and what to do with them."""
     story.say(f"run {run_id} in {tracking.folder}")
-    story.say("next: [bold]nextbest evaluate[/] estimates the candidates on held-out customers, ", end="")
+    which = "" if tracking.latest() == run_id else f" {run_id}"
+    story.say(f"next: [bold]nextbest evaluate{which}[/] estimates the candidates on held-out customers, ", end="")
     story.say("[bold]nextbest ui[/] compares them in MLflow")
 
 
