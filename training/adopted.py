@@ -1,5 +1,6 @@
 """What a finished training has, given to another one: its stages and its candidates, so that nothing is made twice."""
 
+from training import certified
 from training.candidates import TUNED
 from training.kept import Kept
 from training.recorded import EXPLAINED, UNFINISHED
@@ -19,10 +20,13 @@ def adopt(tracking: Tracking, source: str, parent: Run, experiment: str) -> None
     for byte; estimates are not: they depend on who was judged beside them.
     """
     folder = tracking.artifact(source, "")
-    Kept(tracking.artifact(parent.id, "")).adopt(Kept(folder), OUTCOME_MODEL)
     for page in (*PAGES, *PLOTS):
         if (folder / page).is_file():
             parent.files(folder / page, page.partition("/")[0])
+    found = tracking.record(source).data.metrics
+    parent.metrics({name: found[name] for name in certified.EXPLAINED if name in found}, certified.EXPLAINED)
+    # After its pages: who finds a stage finished does not write them again.
+    Kept(tracking.artifact(parent.id, "")).adopt(Kept(folder), OUTCOME_MODEL)
     for child in tracking.candidates(source):
         if child.name != TUNED:  # there is another one now
             _copy(tracking, child, parent, experiment)
