@@ -113,8 +113,8 @@ def show(asked: Search, tries: list[Try], usual: Judged | None, story: Story) ->
     rows = [(f"try {one.number + 1}", *_figures(one.settings), *_scored(one.gain, one.score)) for one in order[:SHOWN]]
     known = (usual.gain.value, usual.bound) if usual else (None, None)
     rows.append((f"PPO of {asked.base[:8]}", *("" for _ in space(asked.first)), *_scored(*known)))
-    unit = f" ({asked.ground.spec.currency} per journey)" if asked.ground.spec.currency else ""
-    title = f"Gain over the log{unit}, validation customers; {len(tries)} tries"
+    unit = report.per_journey(asked.ground.spec.currency)
+    title = f"Gain over the log ({unit}), validation customers; {len(tries)} tries"
     story.console.print(report.candidates_table(rows, ("", *space(asked.first), "gain", "at least"), title))
 
 
@@ -194,7 +194,7 @@ def tuned(asked: Search, one: Try) -> PpoSettings:
 def _draw(asked: Search, tries: list[Try], parent: Run) -> None:
     """All tries so far as a plot of the tuning."""
     settings = {name: [one.settings[name] for one in tries] for name in space(asked.first)}
-    label = f"gain at least, {asked.ground.spec.currency} per journey"
+    label = f"gain at least, {report.per_journey(asked.ground.spec.currency)}"
     usual = before(asked)
     figure = report.tries([one.score for one in tries], settings, usual.bound if usual else None, label)
     parent.plot("tries", figure)

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from engine.errors import LogError
 from engine.spec import Spec
-from training import report
+from training import heat_maps, report
 from training.candidates import Ground, Settings, candidates
 from training.certified import certified, check
 from training.clone import FitSettings, clone_behaviour
@@ -29,7 +29,7 @@ from training.network import NetworkPolicy
 from training.ppo import PpoSettings
 from training.quality import QualityReport, tell
 from training.recipe import Code, Recipe, revived
-from training.recorded import COLUMNS, Recorded, logged_shares, record, recorded
+from training.recorded import COLUMNS, Recorded, by_channel, logged_shares, record, recorded, told_by_channel
 from training.story import Story
 from training.threads import one_thread
 from training.tracking import Run, Tracking
@@ -247,11 +247,13 @@ def train(spec: Spec, data: Data, plan: Plan, story: Story, records: tuple[Track
 def _compare(ground: Ground, found: Sequence[Recorded], story: Story, records: tuple[Tracking, Run]) -> None:
     """All candidates side by side, in MLflow and on the terminal."""
     (tracking, parent), spec = records, ground.spec
-    shares = {"logged": logged_shares(ground.valid, len(spec.catalogue))} | {one.name: one.share for one in found}
-    parent.plot("action_mix", report.action_mix(spec.catalogue, shares))
+    logged = logged_shares(ground.valid, len(spec.catalogue))
+    shares = {"logged": logged} | {one.name: one.share for one in found}
+    parent.metrics(by_channel(spec, logged), told_by_channel(spec))
+    parent.plot("action_mix", heat_maps.action_mix(spec.catalogue, shares))
     keep_view(tracking, parent.id, "environment_value")
     where = "learned environment" if ground.certificate["passed"] else "UNCERTIFIED environment"
-    title = f"Candidates in the {where}, validation journeys ({spec.currency} per journey)"
+    title = f"Candidates in the {where}, validation journeys ({report.per_journey(spec.currency)})"
     story.console.print(report.candidates_table([one.row for one in found], COLUMNS, title))
     for one in found:
         if one.action:
@@ -264,7 +266,7 @@ def describe(parent: Run, spec: Spec, data: Data, recipe: Recipe) -> None:
     parent.tags({"kind": "training", "propensities": known, "log": recipe.log, "spec": recipe.spec})
     parent.describe(
         f"Candidates for **{spec.name}**, one child run each. Propensities: {known}. Values are discounted returns in "
-        f"{spec.currency} per journey."
+        f"{report.per_journey(spec.currency)}."
     )
     plan = revived(Plan, recipe.plan).candidates
     parent.params(

@@ -107,7 +107,7 @@ def _train(asked: Search, won: Try, tuning: str, recipe: Recipe, data: training.
         with goes_on(f"train --resume {parent.id}", story), held(tracking, parent.id):
             training.describe(parent, spec, data, recipe)
             parent.tags({"tuned_from": asked.base, "tuning": tuning})
-            adopt(tracking, asked.base, parent, recipe.experiment)
+            adopt(tracking, asked.base, parent, (spec, recipe.experiment))
             tried = Kept(tracking.artifact(tuning, ""))
             Kept(tracking.artifact(parent.id, "")).once(ppo_form(settings), lambda: learn(asked, settings, tried))
             training.train(spec, data, plan, story, (tracking, parent, recipe.experiment))
