@@ -215,7 +215,7 @@ class Tracking:
         """
         bundle, here = self.artifact(run_id, BUNDLE), Path(__file__).parent
         # Logging and registering a model go through MLflow's global store: set here, given back below.
-        before = mlflow.get_tracking_uri()
+        before, ended = mlflow.get_tracking_uri(), self.record(run_id).info
         mlflow.set_tracking_uri(self.uri)
         try:
             with mlflow.start_run(run_id=run_id), TemporaryDirectory() as folder, catch_warnings():
@@ -237,6 +237,7 @@ class Tracking:
             )
         finally:
             mlflow.set_tracking_uri(before)
+            self.client.set_terminated(run_id, ended.status, ended.end_time)  # as it was: this was no part of the run
         self.client.set_registered_model_alias(model, CHAMPION, version.version)
         return str(version.version)
 
