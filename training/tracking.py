@@ -208,10 +208,8 @@ class Tracking:
 
     def register(self, run_id: str, model: str, description: str, tags: Mapping[str, str] | None = None) -> str:
         """Make a candidate's bundle the champion of the registered model `model`, a new version with these `tags`,
-        whose number is returned.
-
-        The model holds the bundle, the engine's source and `nextbest_policy.py`, and can be loaded with
-        `mlflow.pyfunc.load_model` anywhere (see there for its table of inputs).
+        whose number is returned. It holds the bundle, the engine's source and `nextbest_policy.py` (see there for its
+        table of inputs), and can be loaded with `mlflow.pyfunc.load_model` anywhere.
         """
         bundle, here = self.artifact(run_id, BUNDLE), Path(__file__).parent
         # Logging and registering a model go through MLflow's global store: set here, given back below.
