@@ -176,10 +176,12 @@ def begin(
 
 def tell_next(tracking: Tracking, run_id: str, story: Story) -> None:
     """Where the results are, and what to do with them."""
-    story.say(f"run {run_id} in {tracking.folder}")
+    story.command(f"run {run_id} in {tracking.folder}")
     which = "" if tracking.latest() == run_id else f" {run_id}"
-    story.say(f"next: [bold]nextbest evaluate{which}[/] estimates the candidates on held-out customers, ", end="")
-    story.say("[bold]nextbest ui[/] compares them in MLflow")
+    story.command(
+        f"next: [bold]nextbest evaluate{which}[/] estimates the candidates on held-out customers, "
+        "[bold]nextbest ui[/] compares them in MLflow"
+    )
 
 
 def read(spec: Spec, log: str, seed: int, story: Story) -> Data:

@@ -61,7 +61,7 @@ def run(run_id: str | None, trials: int, seconds: int | None, seed: int, store: 
         study.close()
     usual = before(asked)
     show(asked, tries, usual, story)
-    story.say(f"tries: run {tuning} in {tracking.folder}; searches: sqlite:///{tracking.folder / STUDIES}")
+    story.command(f"tries: run {tuning} in {tracking.folder}; searches: sqlite:///{tracking.folder / STUDIES}")
     won = best(tries, *to_beat(usual, asked.judge.logged()))
     if won is None:
         story.say(f"[yellow]{_nobody(tries)}: run {base} stays as it is[/]")

@@ -36,7 +36,7 @@ def goes_on(command: str, story: Story) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        story.say(f"what is finished is kept: [bold]nextbest {command}[/] goes on")
+        story.command(f"what is finished is kept: [bold]nextbest {command}[/] goes on")
         raise
 
 
