@@ -97,6 +97,7 @@ class EventTable(_Table):
     response: bool = False
     consent: Literal["granted", "withdrawn"] | None = None
     ends_journey: bool = False
+    complaint: bool = False
     column: Name | None = None
 
 

@@ -15,6 +15,7 @@ class EventKind:
     """A declared kind of event. `value` is the unit of its value, None when it has none.
 
     response: it answers a contact. consent: it sets the consent of its channel. ends_journey: nothing follows it.
+    complaint: no policy may bring significantly more of it than the log (the gate).
     column: where a log has it as a column of its decisions instead of rows of its own, None = nowhere.
     """
 
@@ -23,6 +24,7 @@ class EventKind:
     response: bool = False
     consent: Literal["granted", "withdrawn"] | None = None
     ends_journey: bool = False
+    complaint: bool = False
     column: str | None = None
 
 

@@ -1,5 +1,6 @@
 """The front door: which verbs there are, what their help says, how they start, and how they fail."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -126,3 +127,23 @@ def test_a_missing_extra_is_named_with_its_remedy(tmp_path: Path, root: Path) ->
 
 def test_the_version_is_the_packages(root: Path) -> None:
     assert CliRunner().invoke(main, ["--version"]).output.startswith("nextbest 0.")
+
+
+def test_a_full_disk_is_one_message_however_deep_it_lies() -> None:
+    @click.group(cls=FrontDoor)
+    def door() -> None: ...
+
+    @door.command()
+    def fill() -> None:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as full:
+            raise RuntimeError("the database said no") from full
+
+    @door.command()
+    def other() -> None:
+        raise RuntimeError("a mistake of ours")
+
+    shown = CliRunner().invoke(door, ["fill"])
+    assert (shown.exit_code, "no space is left on the disk" in shown.stderr) == (2, True)
+    assert isinstance(CliRunner().invoke(door, ["other"]).exception, RuntimeError)

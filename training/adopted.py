@@ -1,8 +1,10 @@
 """What a finished training has, given to another one: its stages and its candidates, so that nothing is made twice."""
 
+from engine.spec import Spec
+from training import certified
 from training.candidates import TUNED
 from training.kept import Kept
-from training.recorded import EXPLAINED, UNFINISHED
+from training.recorded import EXPLAINED, UNFINISHED, told_by_channel
 from training.tracking import BUNDLE, TABLE, Candidate, Run, Tracking
 from training.trained import OUTCOME_MODEL
 
@@ -14,28 +16,33 @@ COPIED = "copied_from"
 """Tag of a candidate's run: the run that it was copied from."""
 
 
-def adopt(tracking: Tracking, source: str, parent: Run, experiment: str) -> None:
-    """Give the stages and candidates of the training `source` to a new one, which has none yet. Bundles are copied byte
-    for byte; estimates are not: they depend on who was judged beside them.
+def adopt(tracking: Tracking, source: str, parent: Run, place: tuple[Spec, str]) -> None:
+    """Give the stages and candidates of the training `source` to a new one, which has none yet. place: its spec and
+    experiment. Bundles are copied byte for byte; estimates are not: they depend on who was judged beside them.
     """
     folder = tracking.artifact(source, "")
-    Kept(tracking.artifact(parent.id, "")).adopt(Kept(folder), OUTCOME_MODEL)
     for page in (*PAGES, *PLOTS):
         if (folder / page).is_file():
             parent.files(folder / page, page.partition("/")[0])
+    found = tracking.record(source).data.metrics
+    parent.metrics({name: found[name] for name in certified.EXPLAINED if name in found}, certified.EXPLAINED)
+    # After its pages: who finds a stage finished does not write them again.
+    Kept(tracking.artifact(parent.id, "")).adopt(Kept(folder), OUTCOME_MODEL)
     for child in tracking.candidates(source):
         if child.name != TUNED:  # there is another one now
-            _copy(tracking, child, parent, experiment)
+            _copy(tracking, child, parent, place)
 
 
-def _copy(tracking: Tracking, child: Candidate, parent: Run, experiment: str) -> None:
+def _copy(tracking: Tracking, child: Candidate, parent: Run, place: tuple[Spec, str]) -> None:
+    spec, experiment = place
     record = tracking.record(child.run_id)
     tags, numbers = record.data.tags, record.data.metrics
     with tracking.run(child.name, experiment, parent.id) as run:
         run.tags({"kind": UNFINISHED, "candidate": child.name, COPIED: child.run_id})
         run.params(record.data.params)
         run.describe(tags.get("mlflow.note.content", "").partition(TABLE)[0])
-        run.metrics({name: numbers[name] for name in EXPLAINED if name in numbers}, EXPLAINED)
+        told = EXPLAINED | told_by_channel(spec)
+        run.metrics({name: numbers[name] for name in told if name in numbers}, told)
         for name in sorted(n for n in numbers if n.startswith("training/")):
             points = tracking.client.get_metric_history(child.run_id, name)
             run.curve(name, [p.step for p in points], [p.value for p in points])

@@ -95,7 +95,9 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A candidate before its export: what it is, how it was made, and the figures of its training."""
+    """A candidate before its export: what it is, how it was made, and the figures of its training. seconds: how long
+    that took; None = part of it was kept from before.
+    """
 
     name: str
     network: TwoTower
@@ -103,7 +105,7 @@ class Made:
     params: Mapping[str, object] = field(default_factory=dict)
     loss: Fitted | None = None
     curve: Curve | None = None
-    seconds: float = 0.0
+    seconds: float | None = 0.0
 
 
 def candidates(ground: Ground, settings: Settings, story: Story, done: Container[str] = ()) -> Iterator[Made]:
@@ -122,13 +124,14 @@ def candidates(ground: Ground, settings: Settings, story: Story, done: Container
 
 
 def _ppo(ground: Ground, settings: Settings, story: Story) -> Made:
-    first = careful(ground, settings, story)
+    first, before = careful(ground, settings, story), list[bool]()
     spec, model, start = ground.spec, ground.model, ground.clone.network
     with story.stage(f"training PPO in the environment, {settings.seeds} times") as progress:
 
         def learned(number: int, own: PpoSettings) -> Learned:
             told = share(progress, number, settings.seeds)
             data = ground.train, ground.valid
+            before.append(ground.kept.has(ppo_form(own)))
             return ground.kept.once(ppo_form(own), lambda: train_ppo(spec, model, data, start, own, told))
 
         found = train_several(spec, model, ground.valid, start, (first, settings.seeds), learned)
@@ -138,11 +141,13 @@ def _ppo(ground: Ground, settings: Settings, story: Story) -> Made:
             told = f"gains {gains.mean():.3g} in the environment, {score:.3g} for certain"
             params[f"training {number + 1}"] = told + ("" if supported else "; the log cannot judge it")
     about = "MaskablePPO in the learned environment: plans over the whole journey, kept near the log."
-    return Made("ppo", found.learned.network, about, params, curve=found.learned.curve, seconds=story.last)
+    seconds = None if any(before) else story.last
+    return Made("ppo", found.learned.network, about, params, curve=found.learned.curve, seconds=seconds)
 
 
 def _tuned(ground: Ground, settings: PpoSettings, story: Story) -> Made:
     data, start, title = (ground.train, ground.valid), ground.clone.network, "training PPO with tuned settings"
+    before = ground.kept.has(ppo_form(settings))
     found = ground.kept.stage(
         story,
         title,
@@ -150,7 +155,8 @@ def _tuned(ground: Ground, settings: PpoSettings, story: Story) -> Made:
         lambda progress: train_ppo(ground.spec, ground.model, data, start, settings, progress),
     )
     about = "MaskablePPO with the settings that did best on the validation customers, of many that were tried."
-    return Made(TUNED, found.network, about, asdict(settings), curve=found.curve, seconds=story.last)
+    seconds = None if before else story.last
+    return Made(TUNED, found.network, about, asdict(settings), curve=found.curve, seconds=seconds)
 
 
 def from_log(

@@ -66,7 +66,7 @@ def _failed(card: Mapping[str, Any]) -> str:
 
 def _keep(spec: Spec, found: Certificate, story: Story, parent: Run) -> None:
     """Print the certificate and write it into the run."""
-    unit = f"{spec.currency} per journey"
+    unit = report.per_journey(spec.currency)
     show(found, unit, story.console)
     parent.text("environment/certificate.json", json.dumps(found.to_json(), indent=2))
     parent.text("environment/certificate.md", page(found, unit))

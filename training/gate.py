@@ -6,6 +6,7 @@ log, with known probabilities.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +17,17 @@ from engine.declarations import NAME, NAME_LENGTH
 from engine.errors import TrainingError, nearest
 from training import report as drawing
 from training.candidates import CLONE, CONSTANTS
+from training.card import FILE, Origin, card, spaced
 from training.differences import NO_GAIN, beats
 from training.evaluation import EVALUATION, Evaluation, Report
-from training.tracking import Candidate, Tracking
+from training.summary import span
+from training.tracking import TABLE, Candidate, Run, Tracking
 from training.trained import champion_of
 from training.verdicts import Verdict, against_champion, against_constants, judge
+
+HOW = {"gate": "Passed the gate", "fallback": "Promoted as the fallback", "forced": "Promoted"}
+SAID = "\n\n**Verdict.** "
+"""Before what the gate said, in the description of a run."""
 
 UNLESS = (
     "; unless the log's choices also hung on something that it does not hold: its propensities are estimated, so an "
@@ -52,7 +59,7 @@ def choose(report: Report, certified: bool, margin: float = 0.0) -> Choice:
     than it by more than `margin` (per journey) for certain; it stays, unless it loses to the log for certain. Raises
     TrainingError when nobody passes and there is no clone to fall back on.
     """
-    unit = f"{report.currency} per journey"
+    unit = drawing.per_journey(report.currency)
     evaluations = {e.candidate: e for e in report.evaluations}
     verdicts = {name: judge(e, certified, unit) for name, e in evaluations.items() if name != CLONE}
     if any(verdicts[name].passed for name in CONSTANTS if name in verdicts):
@@ -80,8 +87,9 @@ def choose(report: Report, certified: bool, margin: float = 0.0) -> Choice:
 
 def _earned(report: Report, winner: Evaluation, verdict: Verdict) -> str:
     """Why this one: what it earns for certain, and over whom."""
+    least, unit = drawing.figure(verdict.bound or 0.0), drawing.per_journey(report.currency)
     why = (
-        f"it earns at least {drawing.figure(verdict.bound or 0.0)} {report.currency} per journey more than the log "
+        f"it earns at least {least} {unit} more than the log "
         f"({winner.gain.method}, one-sided, error {report.error:g} shared by all candidates)"
     )
     if winner.candidate in CONSTANTS and any(e.candidate not in (CLONE, *CONSTANTS) for e in report.evaluations):
@@ -124,16 +132,20 @@ def run(
         return _stay(tracking, parent, model, choice, console)
     winner = _candidate(tracking, parent, champion, report)
     bundle = Bundle.load(winner.bundle)
-    name, caution = model or bundle.spec.name, f"\n\n**{bundle.caution}**" if bundle.caution else ""
+    name, facts = model or bundle.spec.name, {"gate": how, "gate_reason": why}
     if force is None:
         _check_champion(tracking, parent, name, report)
-    version = tracking.register(winner.run_id, name, f"**{champion}**: {why}.{caution}\n\n{page(choice)}")
-    facts = {"gate": how, "gate_reason": why}
+    told = card(
+        champion, bundle, f"{HOW[how]}: {why}.", (report, choice.verdicts), Origin.of(tracking, parent, winner.run_id)
+    )
+    version = tracking.register(
+        winner.run_id, name, spaced(told), _figures(report, champion) | {"gate": how, "training": parent}
+    )
+    keep(tracking, parent, (report, choice), {champion: f"{HOW[how]}: {why}."})
     with tracking.reopened(winner.run_id) as run:
         run.tags(facts | {"champion_of": name, "champion_version": version})
     with tracking.reopened(parent) as run:
         run.tags(facts | {"champion": champion})
-        run.text("evaluation/gate.md", page(choice))
     console.print(
         f"[bold]{name}@champion[/] is now version {version}: [bold]{champion}[/], because {why}.", highlight=False
     )
@@ -146,12 +158,47 @@ def run(
 def _stay(tracking: Tracking, parent: str, model: str | None, choice: Choice, console: Console) -> str:
     """Write down that the champion stays; returns its version."""
     name, _, version = choice.champion.partition("/")
-    _check_champion(tracking, parent, model or name, read(tracking, parent))
+    report = read(tracking, parent)
+    _check_champion(tracking, parent, model or name, report)
+    keep(tracking, parent, (report, choice), {})
     with tracking.reopened(parent) as run:
         run.tags({"gate": "stays", "gate_reason": choice.why, "champion": choice.champion})
-        run.text("evaluation/gate.md", page(choice))
     console.print(f"[bold]{name}@champion[/] stays version {version}, because {choice.why}.", highlight=False)
     return version
+
+
+def keep(tracking: Tracking, parent: str, judged: tuple[Report, Choice], became: Mapping[str, str]) -> None:
+    """Write what the gate said into the run of the training and of each candidate: a tag, a line, a card. became: of
+    whom it promoted, in a sentence.
+    """
+    report, choice = judged
+    verdicts = {v.candidate: v for v in choice.verdicts}
+    for child in tracking.candidates(parent):
+        verdict = verdicts.get(child.name)
+        passed, why = ("passes" if verdict.passed else "refused", verdict.why) if verdict else ("not asked", "")
+        said = became.get(child.name) or f"The gate: {passed}{f', {why}' if why else ''}."
+        origin = Origin.of(tracking, parent, child.run_id)
+        with tracking.reopened(child.run_id) as run:
+            run.tags({"verdict": "promoted" if child.name in became else passed})
+            run.text(FILE, card(child.name, Bundle.load(child.bundle), said, (report, choice.verdicts), origin))
+            _headline(run, said)
+    with tracking.reopened(parent) as run:
+        run.text("evaluation/gate.md", page(choice))
+        _headline(run, f"{choice.champion}{' stays champion' if choice.stays else ''}: {choice.why}.")
+
+
+def _headline(run: Run, said: str) -> None:
+    """What the gate said, in the description, in the place of what it said before."""
+    text = run.note.partition(TABLE)[0].partition(SAID)[0]
+    run.describe(f"{text}{SAID}{said}")
+
+
+def _figures(report: Report, candidate: str) -> dict[str, str]:
+    """Tags of a registered version, by which versions are compared in their list."""
+    found = next((e for e in report.evaluations if e.candidate == candidate), None)
+    unit = drawing.per_journey(report.currency)
+    told = {"candidate": candidate, "policy": found.version} if found else {"candidate": candidate}
+    return told | ({"value": f"{span(found.value)} {unit}", "gain": f"{span(found.gain)} {unit}"} if found else {})
 
 
 def _check_champion(tracking: Tracking, parent: str, name: str, report: Report) -> None:

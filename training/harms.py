@@ -1,4 +1,6 @@
-"""What a policy should do no more of than the log: contacts, withdrawals of consent, journeys that customers end."""
+"""What a policy should do no more of than the log: contacts, withdrawals of consent, complaints, journeys that
+customers end.
+"""
 
 from dataclasses import dataclass
 
@@ -29,6 +31,7 @@ def harms_of(spec: Spec, test: Journeys) -> dict[str, Floats]:
     """How much of each happened after each decision, [N]; what the spec has no kinds for is left out."""
     counted = {
         "withdrawals": [i for i, kind in enumerate(spec.kinds) if kind.consent == "withdrawn"],
+        "complaints": [i for i, kind in enumerate(spec.kinds) if kind.complaint],
         "endings": [i for i, kind in enumerate(spec.kinds) if kind.ends_journey],
     }
     found = {"contacts": (test.action != HOLD).astype(np.float64)}

@@ -127,9 +127,10 @@ def _whole(file: Path, write: Callable[[Path], object]) -> None:
         flush(unfinished)
         unfinished.replace(file)
         flush(file.parent)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the disk is full
         unfinished.unlink(missing_ok=True)
-        raise TrainingError(f"{file}: cannot be written: {error.strerror or error}") from None
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrainingError(f"{file}: cannot be written: {reason}") from None
 
 
 def _read(form: Form[T], file: Path) -> T:

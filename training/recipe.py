@@ -110,11 +110,19 @@ class Recipe:
         if not (folder / FILE).is_file():
             raise TrainingError(f"run {run_id}: found no {FILE}, expected a training of this version of nextbest train")
         try:
-            recipe = revived(Recipe, json.loads((folder / FILE).read_bytes()))
-        except ValueError as error:
-            raise TrainingError(f"{folder / FILE}: is not JSON: {error}") from None
-        contents = (folder / CONTENTS).read_bytes().decode() if (folder / CONTENTS).is_file() else None
-        return recipe, Spec.parse((folder / SPEC).read_bytes().decode(), SPEC, contents_text=contents)
+            told = json.loads((folder / FILE).read_bytes())
+            if not isinstance(told, dict):
+                raise ValueError("found another thing than an object")
+            recipe = revived(Recipe, told)
+            contents = (folder / CONTENTS).read_bytes().decode() if (folder / CONTENTS).is_file() else None
+            text = (folder / SPEC).read_bytes().decode()
+        except (OSError, ValueError, TypeError) as error:
+            raise TrainingError(f"{folder / FILE}: cannot be read: {error}; train again") from None
+        spec = Spec.parse(text, SPEC, contents_text=contents)
+        if spec.digest != recipe.spec_digest:
+            changed = f"found a spec with the digest {spec.digest}, expected {recipe.spec_digest}"
+            raise TrainingError(f"{folder / SPEC}: {changed}: it was changed since the training began; train again")
+        return recipe, spec
 
     def check_log(self, fingerprint: str, run_id: str, log: str) -> None:
         """Raises TrainingError when a log is not the one of the training."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from engine.bundle import Bundle
 from engine.records import HOLD, Floats, Floats32
+from engine.spec import Spec
 from training import network as networks
 from training import report
 from training.candidates import Ground, Made
@@ -26,7 +27,7 @@ EXPLAINED = {
     "contacts_per_100": "contacts per 100 decisions, on the logged validation decisions",
     "distance_from_log": "KL(policy ‖ behaviour clone) in nats, mean over the validation decisions",
     "onnx_parity": "largest difference between a probability from torch and from the exported graph",
-    "train_seconds": "how long this candidate took to train",
+    "train_seconds": "how long this candidate took to train; not known where a part of it was kept from before",
 }
 
 UNFINISHED = "half-written candidate"
@@ -47,6 +48,9 @@ class Recorded:
     def name(self) -> str:
         return self.row[0]
 
+
+SHARE = "share/"
+"""How metrics begin that tell which share of the decisions a channel gets."""
 
 COLUMNS = ("candidate", "value", "± 95 %", "contacts/100", "KL from log", "bundle")
 """Of `Recorded.row`."""
@@ -74,11 +78,13 @@ def record(ground: Ground, made: Made, tracking: Tracking, parent: Run, experime
             "contacts_per_100": 100.0 * (1.0 - float(share[HOLD])),
             "distance_from_log": _divergence(ground, chances),
         }
+        numbers |= by_channel(ground.spec, share)
         child.params(made.params)
         child.tags({"policy": bundle.version, "certificate": "failed" if bundle.caution else "passed"})
         child.describe(f"**{made.name}**: {made.about}" + (f" **{bundle.caution}**" if bundle.caution else ""))
-        more = {"onnx_parity": float(bundle.card["parity"]), "train_seconds": made.seconds}
-        child.metrics(numbers | more, EXPLAINED)
+        more = {"onnx_parity": float(bundle.card["parity"])}
+        more |= {} if made.seconds is None else {"train_seconds": made.seconds}
+        child.metrics(numbers | more, EXPLAINED | told_by_channel(ground.spec))
         child.files(bundle.path, BUNDLE)
         _draw_training(ground, made, child)
         child.tags({"kind": "candidate"})
@@ -103,6 +109,19 @@ def logged_shares(journeys: Journeys, actions: int) -> Floats:
     return np.bincount(journeys.action, minlength=actions) / len(journeys)
 
 
+def by_channel(spec: Spec, share: Floats) -> dict[str, float]:
+    """Shares of decisions [n] added up by channel, as metrics `share/CHANNEL`; hold counts as one."""
+    column, names = spec.catalogue.channel, [channel.name for channel in spec.catalogue.channels]
+    found = {f"{SHARE}{name}": float(share[column == k].sum()) for k, name in enumerate(names)}
+    return {f"{SHARE}hold": float(share[HOLD])} | found
+
+
+def told_by_channel(spec: Spec) -> dict[str, str]:
+    """A line for each metric of `by_channel`."""
+    names = ["hold", *(channel.name for channel in spec.catalogue.channels)]
+    return {f"{SHARE}{name}": f"share of the validation decisions: {name}" for name in names}
+
+
 def _divergence(ground: Ground, chances: Floats32) -> float:
     """KL(policy ‖ clone) in nats, mean over the validation decisions; `chances` [N, n] are the policy's."""
     clone = networks.NetworkPolicy(ground.clone.network, ground.attributes)
@@ -113,7 +132,7 @@ def _divergence(ground: Ground, chances: Floats32) -> float:
 
 def _draw_training(ground: Ground, made: Made, child: Run) -> None:
     """The curves of a training, as a plot and as metrics over steps."""
-    currency = f"value, {ground.spec.currency} per journey"
+    currency = f"value, {report.per_journey(ground.spec.currency)}"
     if made.curve:
         curve = made.curve
         child.curve("training/episode_value", curve.steps, curve.train_value)

@@ -10,10 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from rich.table import Table
 
-from engine.catalogue import Catalogue
 from engine.records import Floats
 
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#666666"
@@ -80,7 +79,7 @@ def calibration(outcomes: Mapping[str, Reliability]) -> Figure:
             axis.set_major_locator(MaxNLocator(4))
     for axes in panels[len(outcomes) :]:
         axes.set_visible(False)
-    figure.suptitle("Chance of each outcome after a decision, held-out customers")
+    figure.suptitle("Chance of each outcome\nafter a decision, held-out customers", fontsize=11)
     return figure
 
 
@@ -113,13 +112,14 @@ def courses(kinds: Mapping[str, Course]) -> Figure:
         first = [1, *(u + 1 for u in course.upto[:-1])]
         labels = [f"{a}-{b}" if b > a else str(a) for a, b in zip(first, course.upto, strict=True)]
         axes.set_xticks(place, labels, fontsize=8)
-        axes.set(title=name, ylim=(0.0, None))
+        axes.set(title=name, ylim=(0.0, None), xlabel="decisions")
         axes.yaxis.set_major_locator(MaxNLocator(4))
     for axes in panels[len(kinds) :]:
         axes.set_visible(False)
     if kinds:
         panels[0].legend(frameon=False, fontsize=8)
-    figure.suptitle("Events per decision over the journey (by decision number), held-out customers")
+        panels[0].set_ylabel("events per decision")
+    figure.suptitle("Events over the journey,\nheld-out customers", fontsize=11)
     return figure
 
 
@@ -127,7 +127,7 @@ def estimates(rows: Sequence[Row], currency: str, logged: float | None = None) -
     """Candidates from top to bottom, a bar per method with its interval; a black line is the true value where known."""
     names = list(dict.fromkeys(r.candidate for r in rows))
     methods = list(dict.fromkeys(r.method for r in rows))
-    figure, (axes,) = _figure(1, (8.5, 1.4 + (0.35 + 0.22 * len(methods)) * len(names)))
+    figure, (axes,) = _figure(1, (8.5, 1.4 + (0.25 + 0.15 * len(methods)) * len(names)))
     for m, (method, colour) in enumerate(zip(methods, (BLUE, ORANGE, GREEN, RED, GREY), strict=False)):
         shown = [r for r in rows if r.method == method]
         height = [names.index(r.candidate) + 0.7 * ((m + 0.5) / len(methods) - 0.5) for r in shown]
@@ -145,37 +145,9 @@ def estimates(rows: Sequence[Row], currency: str, logged: float | None = None) -
         axes.axvline(logged, color=GREY, ls="--", lw=1.5, label="logged")
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlabel(f"value, {currency} per journey (bars: 95 % intervals)")
+    axes.set_xlabel(f"value, {per_journey(currency)} (bars: 95 % intervals)")
     axes.grid(visible=False, axis="y")
     figure.legend(frameon=False, loc="outside right upper")
-    return figure
-
-
-def action_mix(catalogue: Catalogue, shares: Mapping[str, Floats]) -> Figure:
-    """Which share of its decisions each policy gives to each channel, timing and content; shares: name → Floats [n]."""
-    names = list(shares)
-    table = np.stack([shares[name] for name in names])
-    groups = [
-        ("channel", ["hold", *(c.name for c in catalogue.channels)], catalogue.channel),
-        ("timing", ["hold", *(t.name for t in catalogue.timings)], catalogue.timing),
-        ("content", ["hold", *(c.id for c in catalogue.contents)], catalogue.content),
-    ]
-    widths = [len(labels) for _, labels, _ in groups]
-    figure = Figure(figsize=(min(22.0, 3.5 + 0.52 * sum(widths)), 1.9 + 0.45 * len(names)), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 3, sharey=True, gridspec_kw={"width_ratios": widths})
-    for axes, (title, labels, column) in zip(panels, groups, strict=True):
-        share = np.stack([table[:, column == k - 1].sum(1) for k in range(len(labels))], axis=1)
-        axes.imshow(share, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
-        axes.set_title(f"by {title}", fontsize=11)
-        axes.set_xticks(range(len(labels)), labels, rotation=50, ha="right", rotation_mode="anchor", fontsize=9)
-        axes.set_yticks(range(len(names)), names)
-        axes.tick_params(length=0)
-        for (i, k), value in np.ndenumerate(share):
-            if value >= 0.005:
-                colour = "white" if value > 0.55 else "black"
-                axes.text(k, i, f"{100 * value:.0f}", ha="center", va="center", fontsize=8, color=colour)
-    figure.suptitle("Share of decisions, %", fontsize=12)
     return figure
 
 
@@ -188,21 +160,33 @@ def tries(
     figure, panels = _figure(1 + len(settings), (3.6 * (1 + len(settings)), 3.6), 1 + len(settings))
     known = np.array([np.nan if score is None else score for score in scores], float)
     foot = np.nanmin([*known, reference if reference is not None else np.nan, 0.0])
-    number = np.arange(1, len(known) + 1)
+    number, lost = np.arange(1, len(known) + 1), np.isnan(known)
     for axes, (name, x) in zip(panels, {"try": number, **settings}.items(), strict=True):
-        lost = np.isnan(known)
-        axes.plot(np.asarray(x)[~lost], known[~lost], "o", color=BLUE, ms=5, label="try")
-        axes.plot(np.asarray(x)[lost], np.full(lost.sum(), foot), "x", color=RED, ms=6, label="the log cannot judge it")
+        place = np.asarray(x)
+        axes.plot(place[~lost], known[~lost], "o", color=BLUE, ms=5, label="try")
+        if lost.any():
+            axes.plot(place[lost], np.full(lost.sum(), foot), "x", color=RED, ms=6, label="the log cannot judge it")
         if reference is not None:
             axes.axhline(reference, color=GREY, ls="--", lw=1.5, label="before tuning")
         axes.set(xlabel=name, ylabel=y if axes is panels[0] else "")
+        axes.ticklabel_format(axis="y", useOffset=False)
         if name != "try":
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.tick_params(axis="x", labelsize=8)
+    _zoom(panels, [*known[~lost], *([foot] if lost.any() else []), *([] if reference is None else [reference])])
     if not np.isnan(known).all():
         panels[0].step(number, np.fmax.accumulate(known), where="post", color=GREEN, lw=1.5, label="best so far")
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].legend(frameon=False, fontsize=8)
     return figure
+
+
+def per_journey(currency: str) -> str:
+    """The unit of values, also where the spec names no currency."""
+    return f"{currency} per journey".strip()
 
 
 def figure(value: float, digits: int = 3, sign: bool = False) -> str:
@@ -236,6 +220,15 @@ def _figure(panels: int, size: tuple[float, float], columns: int = 1) -> tuple[F
         each.grid(color="#e5e5e5", lw=0.8)
         each.set_axisbelow(True)
     return figure, axes
+
+
+def _zoom(panels: Sequence[Axes], values: Sequence[float]) -> None:
+    """One scale of values for all panels, never narrower than a hundredth of their size: nobody looks at rounding."""
+    if values:
+        low, high = min(values), max(values)
+        room = max(0.08 * (high - low), 0.01 * max(abs(low), abs(high)), 1e-9)
+        for axes in panels:
+            axes.set_ylim(low - room, high + room)
 
 
 def _wilson(share: Floats, count: Floats) -> tuple[Floats, Floats]:

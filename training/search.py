@@ -1,5 +1,6 @@
 """Tries of other settings for PPO: each trained in the environment, judged by validation customers, written down."""
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -8,6 +9,7 @@ from typing import Any
 from engine.bundle import Bundle
 from training import report
 from training.candidates import TUNED, Ground
+from training.intervals import Estimate
 from training.judge import Judge
 from training.judged import Judged
 from training.kept import Kept, ppo_form
@@ -26,6 +28,11 @@ EXPLAINED = {
     "ess": "effective sample size of that estimate, validation customers",
     "environment_value": "mean return along validation journeys in the environment, less its doubt; decides nothing",
 }
+ALIKE = 0.01
+"""Who is better by less than this share of half the interval of the log's own worth is not better. One policy judged
+as a network and as its bundle differs by rounding.
+"""
+
 SHOWN = 8
 """Rows of the table on the terminal."""
 
@@ -64,11 +71,11 @@ def search(asked: Search, study: Study, limits: tuple[int, int | None], story: S
     """Try until a limit is reached; returns the run id of the tuning, whose children the tries are. limits: tries in
     all; seconds after which none begins, or None. Raises TrainingError when another process is at work on it.
     """
-    tracking, (trials, seconds) = asked.tracking, limits
-    began, earlier = time.monotonic(), len(study.tries())
+    tracking, (trials, seconds), began = asked.tracking, limits, time.monotonic()
     tuning = _tuning(asked, study.name)
     with held(tracking, tuning), tracking.resumed(tuning) as parent:
         _clean(tracking, tuning, study)
+        earlier = len(study.tries())
         if earlier:
             story.say(f"{earlier} tries from before")
         with story.stage(f"trying settings, up to {trials} in all") as progress:
@@ -106,8 +113,8 @@ def show(asked: Search, tries: list[Try], usual: Judged | None, story: Story) ->
     rows = [(f"try {one.number + 1}", *_figures(one.settings), *_scored(one.gain, one.score)) for one in order[:SHOWN]]
     known = (usual.gain.value, usual.bound) if usual else (None, None)
     rows.append((f"PPO of {asked.base[:8]}", *("" for _ in space(asked.first)), *_scored(*known)))
-    unit = f" ({asked.ground.spec.currency} per journey)" if asked.ground.spec.currency else ""
-    title = f"Gain over the log{unit}, validation customers; {len(tries)} tries"
+    unit = report.per_journey(asked.ground.spec.currency)
+    title = f"Gain over the log ({unit}), validation customers; {len(tries)} tries"
     story.console.print(report.candidates_table(rows, ("", *space(asked.first), "gain", "at least"), title))
 
 
@@ -121,13 +128,28 @@ def _scored(gain: float | None, score: float | None) -> tuple[str, str]:
     return report.figure(gain, sign=True), report.figure(score, sign=True)
 
 
+def to_beat(usual: Judged | None, logged: Estimate) -> tuple[float, float]:
+    """Gain and lower bound that a try has to exceed: those of the PPO there is, any bound where nobody can judge it; by
+    more than ALIKE of what is not known of the log's own worth.
+    """
+    reach = 0.0 if logged.lower is None or logged.upper is None else (logged.upper - logged.lower) / 2
+    if usual is None or usual.bound is None or usual.gain.value is None:
+        return ALIKE * reach, -math.inf
+    return max(usual.gain.value, 0.0) + ALIKE * reach, usual.bound + ALIKE * reach
+
+
 def _tuning(asked: Search, name: str) -> str:
-    """The run that holds the tries of a study; made if there is none."""
+    """The run that holds the tries of a study; made if there is none, by one process alone."""
     tracking = asked.tracking
     experiment = [tracking.record(asked.base).info.experiment_id]
-    found = tracking.client.search_runs(experiment, f"tags.kind = 'tuning' AND tags.study = '{name}'")
-    if found:
-        return str(found[0].info.run_id)
+    with held(tracking, asked.base):
+        found = tracking.client.search_runs(experiment, f"tags.kind = 'tuning' AND tags.study = '{name}'")
+        return str(found[0].info.run_id) if found else _begun(asked, name)
+
+
+def _begun(asked: Search, name: str) -> str:
+    """A new run for the tries of a study."""
+    tracking = asked.tracking
     with tracking.run(f"tuning of {asked.base[:8]}", asked.experiment) as parent:
         parent.params({key: f"{r.low:g} to {r.high:g}, logarithmic" for key, r in space(asked.first).items()})
         parent.text("tuning.md", f"Settings for PPO, tried upon the training {asked.base}.\n")
@@ -172,7 +194,7 @@ def tuned(asked: Search, one: Try) -> PpoSettings:
 def _draw(asked: Search, tries: list[Try], parent: Run) -> None:
     """All tries so far as a plot of the tuning."""
     settings = {name: [one.settings[name] for one in tries] for name in space(asked.first)}
-    label = f"gain at least, {asked.ground.spec.currency} per journey"
+    label = f"gain at least, {report.per_journey(asked.ground.spec.currency)}"
     usual = before(asked)
     figure = report.tries([one.score for one in tries], settings, usual.bound if usual else None, label)
     parent.plot("tries", figure)

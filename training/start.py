@@ -17,10 +17,13 @@ from training.story import Story
 from training.threads import one_thread
 from training.tracking import Tracking
 from training.train import Data, Plan, Wishes
-from training.unfinished import held, latest_unfinished
+from training.unfinished import goes_on, held, latest_unfinished
 
 LATEST = "latest"
 """Stands for a run id: the last training that was interrupted."""
+
+AGAIN = "again"
+"""Tag of a training that is another one done once more: that one's run id."""
 
 
 def run(
@@ -46,6 +49,8 @@ def run(
             raise TrainingError(f"--again takes everything from its run: found {', '.join(found)} as well")
         return do_again(again, log, experiment)
     if resume is not None:
+        if experiment is not None:
+            raise TrainingError("--resume goes on in the experiment of its run: found --experiment as well")
         return go_on(resume, spec, log, asked)
     if spec is None or log is None:
         missing = "SPEC" if spec is None else "--log"
@@ -66,10 +71,9 @@ def do_again(run_id: str, log: str | None = None, experiment: str | None = None,
     for difference in code.differences(recipe.code):
         story.say(f"[yellow]not as it was: {difference}[/]")
     data = log_of(recipe, spec, log, story, run_id)
-    recipe = replace(recipe, log=log or recipe.log, experiment=experiment or recipe.experiment, code=code)
-    new = fresh.begin(tracking, recipe, spec, data, story)
-    with tracking.reopened(new) as parent:
-        parent.tags({"again": run_id})
+    place = fresh.place_of(log) if log else recipe.log
+    recipe = replace(recipe, log=place, experiment=experiment or recipe.experiment, code=code)
+    new = fresh.begin(tracking, recipe, spec, data, story, {AGAIN: run_id})
     compare(tracking, run_id, new, story)
     return new
 
@@ -98,26 +102,34 @@ def go_on(
     one_thread()
     tracking, story = Tracking(store), Story(Console())
     if run_id == LATEST:
-        place = {"log": str(Path(log).resolve()) if log and Path(log).exists() else log}
-        place["spec"] = str(spec.resolve()) if spec else None
+        place = {"log": fresh.place_of(log) if log else None, "spec": str(spec.resolve()) if spec else None}
         run_id = latest_unfinished(tracking, {name: value for name, value in place.items() if value})
-    if tracking.record(run_id).info.status == "FINISHED":
-        raise TrainingError(f"run {run_id}: is finished; `nextbest train --again {run_id}` does it once more")
-    recipe, declared = Recipe.of(tracking, run_id)
-    recipe = _unchanged(recipe, run_id, spec, asked)
-    with held(tracking, run_id):
+    elif spec is None and Path(run_id).is_file():
+        raise TrainingError(f"--resume: found the file {run_id}, expected a run id: SPEC goes before --resume")
+    record = tracking.record(run_id)
+    with goes_on(f"train --resume {run_id}", story), held(tracking, run_id):
+        if tracking.record(run_id).info.status == "FINISHED":
+            raise TrainingError(f"run {run_id}: is finished; `nextbest train --again {run_id}` does it once more")
+        recipe, declared = Recipe.of(tracking, run_id)
+        _check_unchanged(recipe, run_id, spec, asked)
         data = log_of(recipe, declared, log, story, run_id)
         story.say(f"going on with run {run_id}")
         with tracking.resumed(run_id) as parent:
+            now = _as_of_now(recipe, log, asked)
+            if now != recipe:
+                now.keep(parent, declared)
+            recipe = now
             fresh.describe(parent, declared, data, recipe)
             plan = revived(Plan, recipe.plan)
             fresh.train(declared, data, plan, story, (tracking, parent, recipe.experiment))
     fresh.tell_next(tracking, run_id, story)
+    if earlier := record.data.tags.get(AGAIN):
+        compare(tracking, earlier, run_id, story)
     return run_id
 
 
-def _unchanged(recipe: Recipe, run_id: str, spec: Path | None, asked: Mapping[str, Any]) -> Recipe:
-    """The recipe, if nothing has changed since; only leave to go on uncertified can be added."""
+def _check_unchanged(recipe: Recipe, run_id: str, spec: Path | None, asked: Mapping[str, Any]) -> None:
+    """Raises TrainingError when something has changed since; only leave to go on uncertified can be added."""
     found = []
     if spec is not None and (digest := Spec.read(spec).digest) != recipe.spec_digest:
         found.append(f"spec: found {digest} ({spec}), expected {recipe.spec_digest}")
@@ -127,10 +139,15 @@ def _unchanged(recipe: Recipe, run_id: str, spec: Path | None, asked: Mapping[st
     found += Code.now().differences(recipe.code)
     if found:
         raise TrainingError(f"run {run_id}: cannot go on, as it began with something else: {'; '.join(found)}")
-    if asked.get("allow_uncertified"):
-        plan = dict(recipe.plan) | {"allow_uncertified": True}
-        return replace(recipe, plan=plan)
-    return recipe
+
+
+def _as_of_now(recipe: Recipe, log: str | None, asked: Mapping[str, Any]) -> Recipe:
+    """The recipe with where its log is now, and with leave to go on uncertified where that was given: whoever repeats
+    or tunes the training later needs both.
+    """
+    leave = bool(recipe.plan["allow_uncertified"] or asked.get("allow_uncertified"))
+    plan = dict(recipe.plan) | {"allow_uncertified": leave}
+    return replace(recipe, plan=plan, log=fresh.place_of(log) if log else recipe.log)
 
 
 def log_of(recipe: Recipe, spec: Spec, log: str | None, story: Story, run_id: str) -> Data:

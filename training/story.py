@@ -19,6 +19,10 @@ class Story:
         """A line or a paragraph, with rich's markup."""
         self.console.print(text, highlight=False, end=end)
 
+    def command(self, text: str) -> None:
+        """A line that holds something to copy, so never broken in two."""
+        self.console.print(text, highlight=False, soft_wrap=True)
+
     @contextmanager
     def stage(self, title: str) -> Iterator[Callable[[int, int], None]]:
         """Yields a callback (steps done, steps in all) that moves a bar; the bar is only drawn on a terminal."""

@@ -5,7 +5,11 @@ pruned, which it takes for worse than any score. Only finished tries are stored,
 follows from these, the seed and k alone: so a search that was killed goes on as if it had not been.
 """
 
-from collections.abc import Mapping, Sequence
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,12 +78,13 @@ class Study:
         self._space = {key: found.distribution() for key, found in space.items()}
         self._seed, self._given = seed, list(given)
         try:
-            _check(file)
-            self._storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
-            self._study = optuna.create_study(
-                storage=self._storage, study_name=name, direction="maximize", load_if_exists=True
-            )
-        except (OptunaError, OSError) as problem:
+            with _alone(file.parent):  # Optuna's own tables are made by one process, or one of two fails
+                _check(file)
+                self._storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
+                self._study = optuna.create_study(
+                    storage=self._storage, study_name=name, direction="maximize", load_if_exists=True
+                )
+        except (OptunaError, OSError, sqlite3.Error) as problem:
             raise StoreError(f"{file}: cannot be opened as a store of searches: {problem}") from None
         if any(t.distributions != self._space for t in self._study.get_trials(deepcopy=False)):
             self.close()
@@ -123,12 +128,28 @@ class Study:
         return self._study.get_trials(deepcopy=False)
 
 
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time; the others wait."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def _check(file: Path) -> None:
-    """Raises OSError for a file that is there and is no SQLite."""
-    if file.exists() and file.stat().st_size:
-        with file.open("rb") as opened:
-            if opened.read(len(MAGIC)) != MAGIC:
-                raise OSError("found another file, expected SQLite")
+    """Raises OSError or sqlite3.Error for a file that is there and is no SQLite, or a damaged one."""
+    if not file.exists() or not file.stat().st_size:
+        return
+    with file.open("rb") as opened:
+        if opened.read(len(MAGIC)) != MAGIC:
+            raise OSError("found another file, expected SQLite")
+    with closing(sqlite3.connect(file)) as store:
+        found = str(store.execute("PRAGMA quick_check(1)").fetchone()[0])
+    if found != "ok":
+        raise OSError(f"is damaged: {found.splitlines()[-1]}")
 
 
 def best(tries: Sequence[Try], gain: float = 0.0, score: float = -np.inf) -> Try | None:

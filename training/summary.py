@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 
 from engine.bundle import Bundle
+from training import heat_maps
 from training import report as drawing
 from training.candidates import CLONE, CONSTANTS
 from training.differences import NO_GAIN, Difference, beats, closest
@@ -39,6 +40,9 @@ EXPLAINED = {
     "over_constant_upper": "upper end of its 95 % interval",
     "holds": "share of the logged decisions on which it holds",
     "contacts_per_week": "contacts per customer and week, by marginal weights",
+    "withdrawals_per_week": "withdrawals of consent per customer and week, by marginal weights",
+    "complaints_per_week": "complaints per customer and week, by marginal weights",
+    "endings_per_week": "journeys that customers end per customer and week, by marginal weights",
 }
 
 
@@ -51,9 +55,10 @@ def show(report: Report, console: Console) -> None:
     columns += ["true\nvalue", "true\ngain"] if known else []
     columns += ["contacts\nper week"]
     title = (
-        f"Off-policy estimates ({report.currency} per journey, by {report.evaluations[0].value.method}), {report.who}"
+        f"Off-policy estimates ({drawing.per_journey(report.currency)}, by {report.evaluations[0].value.method}), "
+        f"{report.who}"
     )
-    rows = [["the log itself", _span(report.logged), ""]]
+    rows = [["the log itself", span(report.logged), ""]]
     rows[0] += [""] * (len(columns) - len(rows[0]))
     rows += [_row(e, modelled, known) for e in report.evaluations]
     # An interval goes below its number, so that the table fits a terminal of 80 columns.
@@ -61,7 +66,7 @@ def show(report: Report, console: Console) -> None:
     console.print(drawing.candidates_table(rows, columns, title))
     if alike := personalised(report):
         told = [
-            (e.candidate, _span(d.gain).replace(" [", "\n["), figure(d.bound, sign=True), f"{d.other}:\n{verdict(e)}")
+            (e.candidate, span(d.gain).replace(" [", "\n["), figure(d.bound, sign=True), f"{d.other}:\n{verdict(e)}")
             for e, d in alike
         ]
         title = "What choosing for each customer adds (paired; at least: by the error that all candidates share)"
@@ -100,7 +105,9 @@ def keep(report: Report, trained: Trained) -> None:
         run.text("evaluation/evaluation.md", page(report))
         if rows:
             run.plot("estimates", drawing.estimates(rows, report.currency, report.logged.value))
-    keep_view(tracking, parent, "gain_lower")
+        if any(e.segments for e in report.evaluations):
+            run.plot("gain_by_segment", heat_maps.gains(_by_candidate(report), report.currency))
+    keep_view(tracking, parent, "gain_bound")
     for evaluation in report.evaluations:
         numbers = metrics(evaluation)
         with tracking.reopened(trained.runs[evaluation.candidate]) as run:
@@ -108,10 +115,17 @@ def keep(report: Report, trained: Trained) -> None:
             run.tags({"supported": "yes" if evaluation.value.supported else "no"})
 
 
+def _by_candidate(report: Report) -> dict[str, dict[str, heat_maps.Cell]]:
+    """Candidate → segment → gain."""
+    return {
+        e.candidate: {s.name: heat_maps.Cell(s.gain.value, s.gain.lower, s.gain.upper, s.harmed) for s in e.segments}
+        for e in report.evaluations
+    }
+
+
 def metrics(evaluation: Evaluation) -> dict[str, float]:
     """The numbers of a candidate that exist; what has no support has no number."""
     value, gain, truth = evaluation.value, evaluation.gain, evaluation.truth
-    contacts = evaluation.harms.get("contacts")
     support, alike = evaluation.support, closest(evaluation.over_alike)
     found: dict[str, float | None] = {
         "value": value.value,
@@ -134,49 +148,53 @@ def metrics(evaluation: Evaluation) -> dict[str, float]:
         "over_constant_lower": alike.gain.lower if alike else None,
         "over_constant_upper": alike.gain.upper if alike else None,
         "holds": evaluation.holds,
-        "contacts_per_week": contacts.rate if contacts else None,
-    }
+    } | {f"{name}_per_week": harm.rate for name, harm in evaluation.harms.items()}
     return {name: number for name, number in found.items() if number is not None}
 
 
 def page(report: Report) -> str:
     """Every estimate of every candidate, in Markdown."""
-    unit = f"{report.currency} per journey"
+    unit = drawing.per_journey(report.currency)
     lines = [
         f"# Off-policy evaluation ({unit})",
         "",
-        f"{report.who}. The log itself: {_span(report.logged)}.",
-        *(f"- {name} for everybody gains {_span(gain)} over the log." for name, gain in report.alike.items()),
+        f"{report.who}. The log itself: {span(report.logged)}.",
+        *(f"- {name} for everybody gains {span(gain)} over the log." for name, gain in report.alike.items()),
         *(f"- {note}" for note in _notes(report)),
     ]
     for e in report.evaluations:
         lines += ["", f"## {e.candidate} ({e.version})", "", "| method | value | gain over the log | ESS | note |"]
         lines += ["|---|---|---|---|---|"]
         for value, gain in zip(e.values, e.gains, strict=True):
-            lines.append(f"| {value.method} | {_span(value)} | {_span(gain)} | {_count(value.ess)} | {value.note} |")
+            lines.append(f"| {value.method} | {span(value)} | {span(gain)} | {_count(value.ess)} | {value.note} |")
         if e.environment:
-            lines.append(f"| environment | {_span(e.environment)} | | | {e.environment.note} |")
+            lines.append(f"| environment | {span(e.environment)} | | | {e.environment.note} |")
         if e.truth:
-            lines.append(f"| truth | {_truth(e.truth.value, e.truth.value_error)} | {_gain(e)} | | simulated |")
+            lines.append(f"| truth | {truth_of(e.truth.value, e.truth.value_error)} | {_gain(e)} | | simulated |")
         if e.tail:
-            lines.append(f"| {e.tail.method} of journeys | {_span(e.tail)} | | {_count(e.tail.ess)} | {e.tail.note} |")
-        lines += ["", "| per customer and week | log | candidate | difference |", "|---|---|---|---|"]
-        for name, harm in e.harms.items():
-            rate = "?" if harm.rate is None else f"{harm.rate:.3g}"
-            lines.append(f"| {name} | {harm.logged:.3g} | {rate} | {_span(harm.excess)} |")
-        lines += _by_difference(e) + _by_segment(e)
+            lines.append(f"| {e.tail.method} of journeys | {span(e.tail)} | | {_count(e.tail.ess)} | {e.tail.note} |")
+        lines += by_harm(e) + by_difference(e) + by_segment(e)
     return "\n".join(lines) + "\n"
 
 
-def _by_difference(e: Evaluation) -> list[str]:
+def by_harm(e: Evaluation) -> list[str]:
+    """What nobody should bring more of, as rates."""
+    lines = ["", "| per customer and week | log | candidate | difference |", "|---|---|---|---|"]
+    for name, harm in e.harms.items():
+        rate = "?" if harm.rate is None else figure(harm.rate)
+        lines.append(f"| {name} | {figure(harm.logged)} | {rate} | {span(harm.excess)} |")
+    return lines
+
+
+def by_difference(e: Evaluation) -> list[str]:
     """What it earns more than each action for everybody, and than the champion."""
     if not e.over:
         return []
     lines = ["", "| earns more than | paired difference | lower bound |", "|---|---|---|"]
-    return lines + [f"| {d.other} | {_span(d.gain)} | {figure(d.bound, sign=True)} |" for d in e.over]
+    return lines + [f"| {d.other} | {span(d.gain)} | {figure(d.bound, sign=True)} |" for d in e.over]
 
 
-def _by_segment(e: Evaluation) -> list[str]:
+def by_segment(e: Evaluation) -> list[str]:
     """The gain of each kind of customer; the chance is what Holm leaves of it, over all kinds."""
     if not e.segments:
         return []
@@ -187,15 +205,15 @@ def _by_segment(e: Evaluation) -> list[str]:
     ]
     for part in e.segments:
         chance = "" if part.chance is None else f"{part.chance:.2g}{' **harmed**' if part.harmed else ''}"
-        lines.append(f"| {part.name} | {part.customers:,} | {_span(part.gain)} | {chance} |")
+        lines.append(f"| {part.name} | {part.customers:,} | {span(part.gain)} | {chance} |")
     return lines
 
 
 def _row(e: Evaluation, modelled: bool, known: bool) -> list[str]:
-    row = [e.candidate, _span(e.value), _span(e.gain)]
-    row += [_span(e.environment) if e.environment else ""] if modelled else []
+    row = [e.candidate, span(e.value), span(e.gain)]
+    row += [span(e.environment) if e.environment else ""] if modelled else []
     if known:
-        row += [_truth(e.truth.value, e.truth.value_error), _gain(e)] if e.truth else ["", ""]
+        row += [truth_of(e.truth.value, e.truth.value_error), _gain(e)] if e.truth else ["", ""]
     contacts = e.harms.get("contacts")
     return [*row, f"{contacts.rate:.2f}" if contacts and contacts.rate is not None else "?"]
 
@@ -216,7 +234,7 @@ def _notes(report: Report) -> Sequence[str]:
         )
     if report.champion:
         gain = report.champion.gain
-        told = f"gains {_span(gain)} over the log" if gain.supported else f"cannot be compared: {gain.note}"
+        told = f"gains {span(gain)} over the log" if gain.supported else f"cannot be compared: {gain.note}"
         found.append(f"The champion, {report.champion.model}, {told}.")
     if any(e.environment for e in report.evaluations):
         found.append("The environment's value is a model's answer, without an interval of the value.")
@@ -237,7 +255,7 @@ def _drawing_row(candidate: str, v: Estimate, true: float | None) -> drawing.Row
     return drawing.Row(candidate, v.method, v.value, low, high, true)
 
 
-def _span(e: Estimate) -> str:
+def span(e: Estimate) -> str:
     if e.value is None:
         return "no support"
     if e.lower is None or e.upper is None:
@@ -245,7 +263,7 @@ def _span(e: Estimate) -> str:
     return f"{figure(e.value)} [{figure(e.lower)}, {figure(e.upper)}]"
 
 
-def _truth(value: float, error: float) -> str:
+def truth_of(value: float, error: float) -> str:
     return f"{figure(value)} ± {figure(1.96 * error, digits=2)}"
 
 

@@ -7,6 +7,7 @@ candidate. Nothing here is global: two stores can be open side by side (except i
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from training.nextbest_policy import example
 
 for _chatty in ("mlflow", "alembic"):
     logging.getLogger(_chatty).setLevel(logging.WARNING)
+logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)  # what it writes there, it raises as well
 
 CHAMPION = "champion"
 """The alias of the model version that is served."""
@@ -46,6 +48,7 @@ BUNDLE, MODEL = "bundle", "policy"
 """Artifact folder of a candidate's bundle; name of its MLflow model."""
 
 TABLE = "\n\n| metric | meaning |\n|---|---|\n"
+_UNREAD = shutil.ignore_patterns("__pycache__", "*.md")
 _REQUIREMENTS = ("numpy", "pandas", "pydantic", "onnxruntime", "tzdata")
 
 
@@ -82,8 +85,7 @@ class Run:
         if missing:
             raise ValueError(f"metrics without an explanation: {', '.join(missing)}")
         now = _milliseconds()
-        # Five digits: the UI shows all that there are.
-        self._client.log_batch(self.id, metrics=[Metric(k, float(f"{v:.5g}"), now, 0) for k, v in values.items()])
+        self._client.log_batch(self.id, metrics=[Metric(k, _readable(v), now, 0) for k, v in values.items()])
         text, _, table = self.note.partition(TABLE)
         rows = dict(line.strip("| ").split(" | ", 1) for line in table.splitlines())
         rows |= {f"`{k}`": explained[k] for k in values}
@@ -204,20 +206,19 @@ class Tracking:
             raise TrainingError(f"run {run_id}: found no artifact {path!r} in {self.folder}")
         return found
 
-    def register(self, run_id: str, model: str, description: str, alias: str = CHAMPION) -> str:
-        """Make a candidate's bundle a version of the registered model `model`, under `alias`; returns the version.
-
-        The model holds the bundle, the engine's source and `nextbest_policy.py`, and can be loaded with
-        `mlflow.pyfunc.load_model` anywhere (see there for its table of inputs).
+    def register(self, run_id: str, model: str, description: str, tags: Mapping[str, str] | None = None) -> str:
+        """Make a candidate's bundle the champion of the registered model `model`, a new version with these `tags`,
+        whose number is returned. It holds the bundle, the engine's source and `nextbest_policy.py` (see there for its
+        table of inputs), and can be loaded with `mlflow.pyfunc.load_model` anywhere.
         """
         bundle, here = self.artifact(run_id, BUNDLE), Path(__file__).parent
         # Logging and registering a model go through MLflow's global store: set here, given back below.
-        before = mlflow.get_tracking_uri()
+        before, ended = mlflow.get_tracking_uri(), self.record(run_id).info
         mlflow.set_tracking_uri(self.uri)
         try:
             with mlflow.start_run(run_id=run_id), TemporaryDirectory() as folder, catch_warnings():
                 simplefilter("ignore")  # MLflow's own: it compares pandas' indices in a way that pandas 3 dislikes
-                code = _copied(here.parent / "engine", Path(folder))
+                code = shutil.copytree(here.parent / "engine", Path(folder) / "engine", ignore=_UNREAD)
                 info = mlflow.pyfunc.log_model(
                     name=MODEL,
                     loader_module="nextbest_policy",
@@ -229,10 +230,13 @@ class Tracking:
                 )
             if not self.client.search_registered_models(f"name = '{model}'"):
                 self.client.create_registered_model(model, description=f"Policies; `{CHAMPION}` is the one to serve.")
-            version = self.client.create_model_version(model, info.model_uri, run_id, description=description)
+            version = self.client.create_model_version(
+                model, info.model_uri, run_id, dict(tags or {}), description=description
+            )
         finally:
             mlflow.set_tracking_uri(before)
-        self.client.set_registered_model_alias(model, alias, version.version)
+            self.client.set_terminated(run_id, ended.status, ended.end_time)  # as it was: this was no part of the run
+        self.client.set_registered_model_alias(model, CHAMPION, version.version)
         return str(version.version)
 
     def registered(self, model: str) -> tuple[str, str, Path]:
@@ -282,13 +286,9 @@ def _signature() -> ModelSignature:
     return ModelSignature(Schema([*needed, *spare]), Schema([*texts, *numbers]))
 
 
-def _copied(package: Path, folder: Path) -> Path:
-    """The package's source without its caches, which MLflow would copy along."""
-    target = folder / package.name
-    target.mkdir()
-    for file in package.glob("*.py"):
-        (target / file.name).write_bytes(file.read_bytes())
-    return target
+def _readable(value: float) -> float:
+    """Four digits, because the UI shows all that there are; counts are exact."""
+    return float(value) if float(value).is_integer() else float(f"{value:.4g}")
 
 
 def _milliseconds() -> int:

@@ -5,7 +5,7 @@ fitted, the environment is certified, then every candidate is trained, exported 
 be served.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -16,7 +16,7 @@ from rich.console import Console
 
 from engine.errors import LogError
 from engine.spec import Spec
-from training import report
+from training import heat_maps, report
 from training.candidates import Ground, Settings, candidates
 from training.certified import certified, check
 from training.clone import FitSettings, clone_behaviour
@@ -29,13 +29,13 @@ from training.network import NetworkPolicy
 from training.ppo import PpoSettings
 from training.quality import QualityReport, tell
 from training.recipe import Code, Recipe, revived
-from training.recorded import COLUMNS, Recorded, logged_shares, record, recorded
+from training.recorded import COLUMNS, Recorded, by_channel, logged_shares, record, recorded, told_by_channel
 from training.seeds import COURAGE
 from training.story import Story
 from training.threads import one_thread
 from training.tracking import Run, Tracking
 from training.trained import OUTCOME_MODEL
-from training.unfinished import held, whole_candidates
+from training.unfinished import goes_on, held, whole_candidates
 from training.views import keep_view
 
 EXPLAINED = {
@@ -145,7 +145,7 @@ def run(
     recipe = Recipe(
         spec=str(spec.resolve()),
         spec_digest=declared.digest,
-        log=str(Path(log).resolve()) if Path(log).exists() else log,
+        log=place_of(log),
         fingerprint=data.whole.fingerprint,
         experiment=experiment or declared.name,
         wishes=asdict(wishes),
@@ -155,11 +155,21 @@ def run(
     return begin(Tracking(), recipe, declared, data, story)
 
 
-def begin(tracking: Tracking, recipe: Recipe, spec: Spec, data: Data, story: Story) -> str:
-    """A new run for a recipe, from its first word to its last; returns its id. Raises as `train` does."""
+def place_of(log: str) -> str:
+    """A folder by its absolute path, so that it is found from anywhere; a URL as it is."""
+    return str(Path(log).resolve()) if Path(log).exists() else log
+
+
+def begin(
+    tracking: Tracking, recipe: Recipe, spec: Spec, data: Data, story: Story, tags: Mapping[str, str] | None = None
+) -> str:
+    """A new run for a recipe, with these `tags`, from its first word to its last; returns its id. Raises as `train`
+    does.
+    """
     with tracking.run(f"training {datetime.now(UTC):%Y-%m-%d %H:%M:%S}", recipe.experiment) as parent:
         recipe.keep(parent, spec)
-        with held(tracking, parent.id):
+        with goes_on(f"train --resume {parent.id}", story), held(tracking, parent.id):
+            parent.tags(tags or {})
             describe(parent, spec, data, recipe)
             train(spec, data, revived(Plan, recipe.plan), story, (tracking, parent, recipe.experiment))
     tell_next(tracking, parent.id, story)
@@ -168,9 +178,12 @@ def begin(tracking: Tracking, recipe: Recipe, spec: Spec, data: Data, story: Sto
 
 def tell_next(tracking: Tracking, run_id: str, story: Story) -> None:
     """Where the results are, and what to do with them."""
-    story.say(f"run {run_id} in {tracking.folder}")
-    story.say("next: [bold]nextbest evaluate[/] estimates the candidates on held-out customers, ", end="")
-    story.say("[bold]nextbest ui[/] compares them in MLflow")
+    story.command(f"run {run_id} in {tracking.folder}")
+    which = "" if tracking.latest() == run_id else f" {run_id}"
+    story.command(
+        f"next: [bold]nextbest evaluate{which}[/] estimates the candidates on held-out customers, "
+        "[bold]nextbest ui[/] compares them in MLflow"
+    )
 
 
 def read(spec: Spec, log: str, seed: int, story: Story) -> Data:
@@ -238,11 +251,13 @@ def train(spec: Spec, data: Data, plan: Plan, story: Story, records: tuple[Track
 def _compare(ground: Ground, found: Sequence[Recorded], story: Story, records: tuple[Tracking, Run]) -> None:
     """All candidates side by side, in MLflow and on the terminal."""
     (tracking, parent), spec = records, ground.spec
-    shares = {"logged": logged_shares(ground.valid, len(spec.catalogue))} | {one.name: one.share for one in found}
-    parent.plot("action_mix", report.action_mix(spec.catalogue, shares))
+    logged = logged_shares(ground.valid, len(spec.catalogue))
+    shares = {"logged": logged} | {one.name: one.share for one in found}
+    parent.metrics(by_channel(spec, logged), told_by_channel(spec))
+    parent.plot("action_mix", heat_maps.action_mix(spec.catalogue, shares))
     keep_view(tracking, parent.id, "environment_value")
     where = "learned environment" if ground.certificate["passed"] else "UNCERTIFIED environment"
-    title = f"Candidates in the {where}, validation journeys ({spec.currency} per journey)"
+    title = f"Candidates in the {where}, validation journeys ({report.per_journey(spec.currency)})"
     story.console.print(report.candidates_table([one.row for one in found], COLUMNS, title))
     for one in found:
         if one.action:
@@ -255,7 +270,7 @@ def describe(parent: Run, spec: Spec, data: Data, recipe: Recipe) -> None:
     parent.tags({"kind": "training", "propensities": known, "log": recipe.log, "spec": recipe.spec})
     parent.describe(
         f"Candidates for **{spec.name}**, one child run each. Propensities: {known}. Values are discounted returns in "
-        f"{spec.currency} per journey."
+        f"{report.per_journey(spec.currency)}."
     )
     plan = revived(Plan, recipe.plan).candidates
     parent.params(

@@ -6,7 +6,6 @@ customers; what they cannot judge has no score, however well the environment spe
 flattered by the customers who chose it: test customers, whom no try meets, judge it afterwards like any candidate.
 """
 
-import math
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,18 +18,17 @@ from training import train as training
 from training.adopted import adopt
 from training.candidates import Ground, careful
 from training.judge import Judge
-from training.judged import Judged
 from training.kept import Kept, certificate_form, clone_form, model_form, ppo_form
 from training.network import NetworkPolicy
 from training.recipe import Code, Recipe, revived
-from training.search import Search, before, given, learn, search, show, space, tuned
+from training.search import Search, before, given, learn, search, show, space, to_beat, tuned
 from training.start import log_of
 from training.story import Story
 from training.study import Study, Try, best
 from training.threads import one_thread
 from training.tracking import Tracking
 from training.trained import OUTCOME_MODEL
-from training.unfinished import held
+from training.unfinished import goes_on, held
 
 STUDIES = "studies.db"
 """The store of searches, in the folder of the MLflow store."""
@@ -56,19 +54,17 @@ def run(run_id: str | None, trials: int, seconds: int | None, seed: int, store: 
     asked = _search_of(tracking, base, spec, (recipe, data), story)
     study = Study(tracking.folder / STUDIES, f"{base}-seed{seed}", space(asked.first), seed, given(asked.first))
     try:
-        tuning = search(asked, study, (trials, seconds), story)
+        with goes_on(f"tune {base} --trials {trials}" + (f" --seed {seed}" if seed else ""), story):
+            tuning = search(asked, study, (trials, seconds), story)
         tries = study.tries()
     finally:
         study.close()
     usual = before(asked)
     show(asked, tries, usual, story)
-    story.say(f"tries: run {tuning} in {tracking.folder}; searches: sqlite:///{tracking.folder / STUDIES}")
-    won = best(tries, *_to_beat(usual))
+    story.command(f"tries: run {tuning} in {tracking.folder}; searches: sqlite:///{tracking.folder / STUDIES}")
+    won = best(tries, *to_beat(usual, asked.judge.logged()))
     if won is None:
-        told = (
-            "the validation customers can judge none" if all(one.score is None for one in tries) else "none is better"
-        )
-        story.say(f"[yellow]{told} of {len(tries)} tries: run {base} stays as it is[/]")
+        story.say(f"[yellow]{_nobody(tries)}: run {base} stays as it is[/]")
         return base
     story.say(
         f"try {won.number + 1} was chosen among {len(tries)} by validation customers, who flatter it for that; test "
@@ -77,11 +73,13 @@ def run(run_id: str | None, trials: int, seconds: int | None, seed: int, store: 
     return _train(asked, won, tuning, recipe, data, story)
 
 
-def _to_beat(usual: Judged | None) -> tuple[float, float]:
-    """Gain and score that a try has to exceed; any where nobody can judge what there is."""
-    if usual is None or usual.bound is None or usual.gain.value is None:
-        return 0.0, -math.inf
-    return max(usual.gain.value, 0.0), usual.bound
+def _nobody(tries: list[Try]) -> str:
+    """Why no try won."""
+    if not tries:
+        return "nothing was tried in the time that was given"
+    if all(one.score is None for one in tries):
+        return f"the validation customers can judge none of {len(tries)} tries"
+    return f"none of {len(tries)} tries is clearly better than what there is"
 
 
 def _search_of(
@@ -106,10 +104,10 @@ def _train(asked: Search, won: Try, tuning: str, recipe: Recipe, data: training.
     recipe = replace(recipe, plan=asdict(plan))
     with tracking.run(f"training {datetime.now(UTC):%Y-%m-%d %H:%M:%S}, tuned", recipe.experiment) as parent:
         recipe.keep(parent, spec)
-        with held(tracking, parent.id):
+        with goes_on(f"train --resume {parent.id}", story), held(tracking, parent.id):
             training.describe(parent, spec, data, recipe)
             parent.tags({"tuned_from": asked.base, "tuning": tuning})
-            adopt(tracking, asked.base, parent, recipe.experiment)
+            adopt(tracking, asked.base, parent, (spec, recipe.experiment))
             tried = Kept(tracking.artifact(tuning, ""))
             Kept(tracking.artifact(parent.id, "")).once(ppo_form(settings), lambda: learn(asked, settings, tried))
             training.train(spec, data, plan, story, (tracking, parent, recipe.experiment))

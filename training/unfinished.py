@@ -14,6 +14,7 @@ from engine.bundle import Bundle
 from engine.errors import BundleError, TrainingError
 from training.recipe import FILE
 from training.recorded import UNFINISHED
+from training.story import Story
 from training.tracking import Candidate, Tracking
 
 
@@ -29,6 +30,16 @@ def held(tracking: Tracking, run_id: str) -> Iterator[None]:
         os.close(handle)
 
 
+@contextmanager
+def goes_on(command: str, story: Story) -> Iterator[None]:
+    """Tells whoever interrupts the block how to go on: `command`, without the program's name."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        story.command(f"what is finished is kept: [bold]nextbest {command}[/] goes on")
+        raise
+
+
 def latest_unfinished(tracking: Tracking, tags: Mapping[str, str]) -> str:
     """Run id of the last training with these tags that was interrupted: no process is at work on it, and it never
     finished. Raises TrainingError when there is none.
@@ -41,8 +52,10 @@ def latest_unfinished(tracking: Tracking, tags: Mapping[str, str]) -> str:
         run_id = str(record.info.run_id)
         if any(record.data.tags.get(name) != value for name, value in tags.items()):
             continue
-        if not (tracking.artifact(run_id, "") / FILE).is_file():
-            continue  # of an earlier version, or stopped before it had begun
+        try:
+            tracking.artifact(run_id, FILE)
+        except TrainingError:
+            continue  # of an earlier version, stopped before it had begun, or its files are gone
         if (handle := _locked(tracking.artifact(run_id, ""))) is not None:
             os.close(handle)
             return run_id

@@ -123,7 +123,7 @@ def _harms(harms: Mapping[str, Harm], segments: Sequence[Segment]) -> list[Check
 
 
 def _harm(name: str, harm: Harm) -> Check:
-    """Contacts have a limit; of the rest a candidate must not do significantly more than the log."""
+    """Contacts have a limit; of the rest a candidate must not do significantly more than the log (one-sided, 2.5 %)."""
     rate, low = harm.rate, harm.excess.lower
     if rate is None or low is None:
         return Check(name, harm.excess.note or "not known", False)

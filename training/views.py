@@ -16,22 +16,25 @@ from rich.console import Console
 from engine.errors import ServiceError, TrainingError
 from training.tracking import Tracking
 
+TAGS = ("verdict",)
 COLUMNS = (
-    *("value", "value_lower", "value_upper", "gain_lower", "true_value", "ess"),
-    *("environment_value", "environment_value_margin", "contacts_per_100", "distance_from_log"),
+    *("gain", "gain_lower", "gain_upper", "gain_bound", "true_gain", "value", "value_lower", "value_upper", "ess"),
+    *("over_constant_lower", "contacts_per_week", "environment_value", "distance_from_log"),
 )
-"""Metrics in the order in which one asks for them; those that do not exist yet do not show."""
+"""Tags and metrics in the order in which one asks for them; those that do not exist yet do not show."""
 
 _TAG = "mlflow.sharedViewState."
 
 
 def keep_view(tracking: Tracking, parent: str, order_by: str, columns: Sequence[str] = COLUMNS) -> None:
-    """Make the view of a training: its candidates, best `order_by` first, with these metrics as columns."""
-    names = [f"metrics.`{name}`" for name in columns]
+    """Make the view of a training: its candidates, best `order_by` first, with what the gate said and these metrics as
+    columns.
+    """
+    names = [*(f"tags.`{name}`" for name in TAGS), *(f"metrics.`{name}`" for name in columns)]
     view = {
         "selectedColumns": names,
         "columnOrder": names,
-        "columnWidths": dict.fromkeys(names, 150),
+        "columnWidths": dict.fromkeys(names, 110),
         "orderByKey": f"metrics.`{order_by}`",
         "orderByAsc": False,
         "searchFilter": f"tags.mlflow.parentRunId = '{parent}'",

@@ -104,6 +104,8 @@ def test_a_failed_certificate_shuts_the_gate() -> None:
         ("contacts", Harm(2.0, refused("marginal weights", 2.0, "too few")), False),
         ("withdrawals", harm(0.1, 0.02, 0.03), True),  # more, but that may be chance
         ("withdrawals", harm(0.1, 0.05, 0.03), False),
+        ("complaints", harm(0.01, 0.004, 0.005), True),
+        ("complaints", harm(0.01, 0.006, 0.005), False),
     ],
 )
 def test_harms_have_limits(name: str, found: Harm, passes: bool) -> None:

@@ -3,10 +3,12 @@ import io
 import numpy as np
 import pytest
 from matplotlib.collections import LineCollection
+from matplotlib.patches import Rectangle
 from rich.console import Console
 
 from tests.training.small_log import SPEC
-from training import report
+from training import heat_maps, report
+from training.heat_maps import Cell
 
 
 def shares(row: int) -> np.ndarray:
@@ -52,11 +54,42 @@ def test_estimates_put_every_method_beside_the_truth() -> None:
 
 def test_the_action_mix_adds_up_by_channel_timing_and_content() -> None:
     row = SPEC.catalogue.row("email", "offer", "evening")
-    figure = report.action_mix(SPEC.catalogue, {"all": shares(row), "none": shares(0)})
+    figure = heat_maps.action_mix(SPEC.catalogue, {"all": shares(row), "none": shares(0)})
     drawn = {axes.get_title(): np.asarray(axes.images[0].get_array()) for axes in figure.axes}
     assert drawn["by channel"].tolist() == [[0, 1, 0], [1, 0, 0]]
     assert drawn["by timing"].tolist() == [[0, 0, 1], [1, 0, 0]]
     assert drawn["by content"].tolist() == [[0, 0, 1], [1, 0, 0]]
+
+
+def test_gains_by_segment_are_told_with_their_intervals_and_harm_is_framed() -> None:
+    cells = {
+        "ppo": {"loyalty new": Cell(2.0, 1.0, 3.0), "loyalty loyal": Cell(-4.0, -6.0, -2.0, harmed=True)},
+        "hold": {"loyalty new": Cell(None)},
+    }
+    (axes,) = heat_maps.gains(cells, "EUR").axes
+    told = [text.get_text() for text in axes.texts]
+    assert told == ["+2.0", "[1.0, 3.0]", "-4.0", "[-6.0, -2.0]", "no support", "no support"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["loyalty\nnew", "loyalty\nloyal"]
+    (frame,) = axes.patches
+    assert isinstance(frame, Rectangle)
+    assert round(frame.get_x() + frame.get_width() / 2) == 1
+    many = {"ppo": {f"place {i}": Cell(1.0) for i in range(heat_maps.MOST_SEGMENTS + 3)}}
+    figure = heat_maps.gains(many, "")
+    assert "3 more segments" in figure.get_suptitle()
+    assert "segment, per journey" in figure.get_suptitle()
+
+
+def test_tries_that_are_all_alike_are_not_drawn_as_if_they_differed() -> None:
+    """Rounding filled the whole picture, with an offset of 1e-7 above it."""
+    scores = [-0.217, -0.2170001, None]
+    settings = {"learning_rate": [0.002, 0.0006, 0.0041]}
+    figure = report.tries(scores, settings, -0.2170002, "gain at least, EUR per journey")
+    for axes in figure.axes:
+        low, high = axes.get_ylim()
+        assert high - low > 0.004
+        assert axes.get_ylim() == figure.axes[0].get_ylim()
+    told = [figure.axes[1].xaxis.get_major_formatter()(tick, 0) for tick in (0.0005, 0.001, 0.002)]
+    assert told == ["0.0005", "0.001", "0.002"]  # and not as powers, which ran into each other
 
 
 def test_a_table_for_the_terminal_keeps_names_left_and_numbers_right() -> None:

@@ -1,6 +1,10 @@
 """A training done again, and one that goes on where it was killed: the same bundles, byte for byte."""
 
+import io
+import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,19 +14,23 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from engine.bundle import Bundle
 from engine.errors import TrainingError
 from nextbest import main
 from tests.training.small_log import SPEC, random_log, write
-from training import start, unfinished
-from training.kept import Kept, clone_form, ppo_form
-from training.ppo import PpoSettings
+from training import start, train, unfinished
+from training.kept import Kept, certificate_form, clone_form, ppo_form
+from training.network import Shape, TwoTower
+from training.ppo import Curve, Learned, PpoSettings
 from training.recipe import Code, Recipe, revived
 from training.recorded import UNFINISHED
+from training.story import Story
 from training.tracking import Tracking
 from training.train import Plan, Wishes
+from training.trained import OUTCOME_MODEL
 
 STEPS = 600
 
@@ -34,6 +42,10 @@ class Place:
     folder: Path
     run: str
     digests: Mapping[str, str]
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
 
     @property
     def tracking(self) -> Tracking:
@@ -62,7 +74,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 def test_the_same_training_again_gives_the_same_bundles(place: Place) -> None:
-    shown = CliRunner().invoke(main, ["train", "--again", place.run])
+    shown = CliRunner().invoke(main, ["train", "--again", place.run, "--log", "log"])
     assert shown.exit_code == 0, shown.output
     again = place.tracking.latest()
     assert again != place.run
@@ -70,6 +82,13 @@ def test_the_same_training_again_gives_the_same_bundles(place: Place) -> None:
     assert place.digests_of(again) == place.digests
     assert f"{len(place.digests)} of {len(place.digests)} candidates came out the same" in shown.output
     assert place.tracking.record(again).data.tags["again"] == place.run
+    assert Recipe.of(place.tracking, again)[0].log == place.tracking.record(again).data.tags["log"] == str(place.log)
+    told = io.StringIO()
+    for run in (place.run, again):
+        train.tell_next(place.tracking, run, Story(Console(file=told, width=200)))
+    said = told.getvalue()
+    assert f"nextbest evaluate {place.run} estimates" in said
+    assert "nextbest evaluate estimates" in said  # the latest training needs no name
 
 
 def test_the_run_holds_all_that_is_needed(place: Place) -> None:
@@ -118,6 +137,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_bundles(
     monkeypatch.undo()
     said = capsys.readouterr().out
     assert f"going on with run {run}" in said
+    assert f"what is finished is kept: nextbest train --resume {run} goes on" in " ".join(said.split())
     assert "cloning the logging policy (kept from before)" in said
     assert "learning what customers do (kept from before)" in said
     assert tracking.record(run).info.status == "KILLED"
@@ -165,6 +185,51 @@ def test_only_the_same_training_goes_on(place: Place, tmp_path: Path) -> None:
         start.run(Path("nextbest.toml"), "log", None, {}, resume=start.LATEST)
 
 
+def test_leave_that_was_given_later_holds_for_whoever_repeats_or_tunes_it(place: Place) -> None:
+    run = _stopped_by_its_certificate(place)
+    with pytest.raises(TrainingError, match="failed its certificate"):
+        start.run(Path("nextbest.toml"), "log", None, {}, resume=start.LATEST)
+    assert not revived(Plan, Recipe.of(place.tracking, run)[0].plan).allow_uncertified
+    assert start.run(None, None, None, {"allow_uncertified": True}, resume=run) == run
+    recipe = Recipe.of(place.tracking, run)[0]
+    assert revived(Plan, recipe.plan).allow_uncertified
+    assert recipe.wishes == asdict(Wishes(steps=STEPS))
+    assert all(Bundle.load(c.bundle).caution for c in place.tracking.candidates(run))
+
+
+def test_a_recipe_that_was_changed_is_refused(place: Place) -> None:
+    tracking = place.tracking
+    recipe, spec = Recipe.of(tracking, place.run)
+    with tracking.run("changed", "small") as changed:
+        recipe.keep(changed, spec)
+        changed.text("recipe/nextbest.toml", spec.text + "\n# changed\n")
+    with pytest.raises(TrainingError, match=f"expected {spec.digest}: it was changed since the training began"):
+        Recipe.of(tracking, changed.id)
+    file = tracking.artifact(changed.id, "recipe/recipe.json")
+    for damaged in (file.read_text()[:100], "[]", "{}"):
+        file.write_text(damaged)
+        with pytest.raises(TrainingError, match=r"cannot be read|other settings"):
+            Recipe.of(tracking, changed.id)
+    tracking.client.delete_run(changed.id)
+
+
+def test_a_run_whose_files_are_gone_does_not_hide_another(place: Place) -> None:
+    tracking = place.tracking
+    recipe, spec = Recipe.of(tracking, place.run)
+    tags = {"kind": "training", "log": recipe.log, "spec": recipe.spec}
+    stopped = []
+    for _ in range(2):
+        with tracking.run("stopped", "small") as run:
+            run.tags(tags)
+            recipe.keep(run, spec)
+        tracking.client.set_terminated(run.id, "KILLED")
+        stopped.append(run.id)
+    shutil.rmtree(tracking.artifact(stopped[1], ""))
+    assert unfinished.latest_unfinished(tracking, tags) == stopped[0]
+    for run_id in stopped:
+        tracking.client.delete_run(run_id)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -174,6 +239,8 @@ def test_only_the_same_training_goes_on(place: Place, tmp_path: Path) -> None:
         (["--again", "x", "--seed", "1"], "--again takes everything from its run: found --seed"),
         (["--again", "nope"], "found no run 'nope'"),
         (["--resume", "nope"], "found no run 'nope'"),
+        (["--resume", "nextbest.toml"], "found the file nextbest.toml, expected a run id: SPEC goes before --resume"),
+        (["--resume", "--experiment", "x"], "found --experiment as well"),
     ],
 )
 def test_what_does_not_go_together_is_refused(place: Place, arguments: list[str], message: str) -> None:
@@ -190,6 +257,19 @@ def test_a_damaged_stage_is_named_with_its_remedy(tmp_path: Path) -> None:
         Kept(tmp_path).once(form, lambda: pytest.fail("not asked for"))
 
 
+def test_a_stage_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path: Path) -> None:
+    form = ppo_form(PpoSettings())
+    learned = Learned(TwoTower(Shape(20, 10)), 0.0, Curve((), (), (), (), ()))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(TrainingError, match="cannot be written"):
+            Kept(tmp_path).once(form, lambda: learned)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / form.where).parent.iterdir()) == []
+
+
 def _killed(place: Place, after: str) -> str:
     """The run of a training in a process of its own, which is killed once it has said this."""
     command = [sys.executable, "-W", "ignore", "-m", "nextbest", "train", "nextbest.toml", "--log", "log"]
@@ -201,6 +281,22 @@ def _killed(place: Place, after: str) -> str:
         process.send_signal(signal.SIGKILL)
     found = place.tracking.client.search_runs(["1"], "tags.kind = 'training'", order_by=["start_time DESC"])
     return str(found[0].info.run_id)
+
+
+def _stopped_by_its_certificate(place: Place) -> str:
+    """What a training leaves that its certificate ended: the stages before it, and why."""
+    tracking = place.tracking
+    recipe, spec = Recipe.of(tracking, place.run)
+    wishes = Wishes(steps=STEPS)
+    recipe = replace(recipe, wishes=asdict(wishes), plan=asdict(Plan.of(wishes, 0)))
+    with tracking.run("stopped", "small") as run:
+        run.tags({"kind": "training", "log": recipe.log, "spec": recipe.spec})
+        recipe.keep(run, spec)
+        Kept(tracking.artifact(run.id, "")).adopt(Kept(tracking.artifact(place.run, "")), OUTCOME_MODEL)
+        file = tracking.artifact(run.id, certificate_form().where)
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"passed": False, "failed": ["ece:order"]}))
+    tracking.client.set_terminated(run.id, "FAILED")
+    return run.id
 
 
 def _half_written(place: Place, parent: str) -> str:

@@ -1,3 +1,4 @@
+import multiprocessing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +96,28 @@ def test_a_search_over_other_ranges_is_refused(file: Path) -> None:
     assert searched(opened(file), 1)
     with pytest.raises(StoreError, match="search one was begun over other ranges"):
         Study(file, "one", {"closeness": Range(0.5, 1.0)}, 0)
+
+
+def test_two_processes_may_begin_at_once(file: Path) -> None:
+    """Optuna makes its tables without asking whether another one does: one of two failed, with a traceback."""
+    with multiprocessing.get_context("spawn").Pool(2) as two:
+        assert two.map(_begun, [file] * 2, chunksize=1) == [0, 0]
+
+
+def _begun(file: Path) -> int:
+    study = Study(file, "one", SPACE, 0, GIVEN)
+    found = len(study.tries())
+    study.close()
+    return found
+
+
+def test_a_damaged_store_is_refused(file: Path) -> None:
+    assert searched(opened(file), 3)
+    whole = file.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:16] + b"x" * 5000):
+        file.write_bytes(damaged)
+        with pytest.raises(StoreError, match="cannot be opened as a store of searches"):
+            Study(file, "one", SPACE, 0)
 
 
 def test_a_file_that_is_no_store_is_refused(file: Path) -> None:

@@ -98,10 +98,11 @@ def test_the_latest_training_and_its_candidates(store: Tracking, tmp_path: Path)
 def test_a_registered_policy_decides_as_the_service_would(store: Tracking, tmp_path: Path) -> None:
     with store.run("parent", "shop") as parent:
         run_id = child(store, parent, "ppo", tmp_path)
-    before = mlflow.get_tracking_uri()
+    before, ended = mlflow.get_tracking_uri(), store.record(run_id).info.end_time
     assert store.register(run_id, "shop", "the first") == "1"
     assert store.register(run_id, "shop", "the second") == "2"
     assert mlflow.get_tracking_uri() == before
+    assert store.record(run_id).info.end_time == ended  # else the run seems to have taken until now
     assert store.registered("shop")[:2] == store.registered("shop@champion")[:2] == ("2", run_id)
     assert store.registered("shop/1")[0] == "1"
     with pytest.raises(TrainingError, match="found no model 'shop@best'; registered: shop"):

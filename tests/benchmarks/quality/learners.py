@@ -52,7 +52,7 @@ def run(cell: Cell) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         for made in _learned(place, cell):
             bundle = export_bundle(made.network, place.spec, {"name": made.name}, Path(folder) / made.name)
-            found[made.name] = {**_worth(place, bundle.policy, fresh), "seconds": round(made.seconds, 1)}
+            found[made.name] = {**_worth(place, bundle.policy, fresh), "seconds": round(made.seconds or 0.0, 1)}
             if "chosen" in made.params:
                 found[made.name]["chosen"] = f"{made.params['chosen']} ({made.params['chosen by']})"
     return found
