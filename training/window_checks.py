@@ -1,4 +1,4 @@
-"""What may be odd about the windows of a log: their ends, ties, gaps, and how many of them a customer has."""
+"""What may be odd about the windows of a log: their ends, ties, twins, gaps, and how many of them a customer has."""
 
 from collections.abc import Iterator
 
@@ -12,6 +12,10 @@ from training.tables import Finding, Log, seconds
 
 LONG_GAP = 10.0
 """Times the median number of days between decisions that is a gap worth telling, from a month on."""
+RETRY = 1.0
+"""Seconds within which the same decision about the same customer is one that was written down again."""
+MOST_TWINS = 0.01
+"""Share of the decisions that may be such ones before learning from them would mislead."""
 UNEVEN = 50
 """Times the mean length of a journey that the longest may have before it is told, where tables of whole journeys have a
 tenth of MOST_CELLS or more."""
@@ -42,6 +46,26 @@ def check_ties(spec: Spec, log: Log, journeys: Journeys) -> Iterator[Finding]:
     message = f"{same.sum():,} decisions fall on the instant of the customer's one before; {told} to the last of "
     message += "them, which may be the wrong one: give the time of day, or one decision for each instant"
     yield Finding("warning", "ties", message)
+
+
+def check_twins(spec: Spec, log: Log, journeys: Journeys) -> Iterator[Finding]:
+    """Decisions that were written down twice under different ids: by a retry, or a join.
+
+    Not asked where columns of decisions tell what followed: there each row brings its own, and days may be alike.
+    """
+    if any(k.column in log.decisions.column_names for k in spec.kinds):
+        return
+    alike = (journeys.customer[1:] == journeys.customer[:-1]) & (np.diff(journeys.decided_at) <= RETRY)
+    for column in (journeys.action, journeys.propensity):
+        alike &= np.isclose(column[1:], column[:-1], rtol=0.0, atol=0.0, equal_nan=True)
+    rows = np.flatnonzero(alike)
+    known = journeys.context
+    count = int(np.isclose(known[rows + 1], known[rows], rtol=0.0, atol=0.0, equal_nan=True).all(axis=1).sum())
+    if not count:
+        return
+    message = f"{count:,} decisions repeat the customer's one before in all but decision_id, within {RETRY:g} s; what "
+    message += "followed counts for the last of them alone, and each of them as a contact: keep one of each"
+    yield Finding("error" if count > MOST_TWINS * len(journeys) else "warning", "duplicates", message)
 
 
 def check_gaps(journeys: Journeys) -> Iterator[Finding]:
