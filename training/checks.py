@@ -16,7 +16,7 @@ from training.leaks import leaks
 from training.propensities import Reach
 from training.propensity_checks import LITTLE, check_propensities
 from training.tables import Finding, Log, codes, numbers, seconds
-from training.window_checks import check_gaps, check_horizon, check_lengths, check_ties, check_twins
+from training.window_checks import check_answers, check_gaps, check_horizon, check_lengths, check_ties, check_twins
 
 ERROR: Literal["error"] = "error"
 WARNING: Literal["warning"] = "warning"
@@ -113,6 +113,7 @@ def _check_time(subject: Subject) -> Iterator[Finding]:
         yield Finding(
             "info", "last window", f"{blind.sum():,} decisions are the log's last instant; nothing can follow them"
         )
+    yield from check_answers(subject.spec, journeys)
     yield from check_gaps(journeys)
     yield from check_lengths(journeys)
     place = pc.index_in(log.events["decision_id"], value_set=log.decisions["decision_id"].combine_chunks())

@@ -237,6 +237,20 @@ def test_events_before_their_decision(
     refused(honest, spoilt(honest, kind, tmp_path, spoil), because, monkeypatch)
 
 
+@pytest.mark.parametrize(("hours", "level"), [(0, ""), (2, "warning"), (48, "error")])
+def test_responses_before_what_they_answer(hours: int, level: str, tmp_path: Path) -> None:
+    """Events that name no decision: opens and clicks of the retail world, with clocks that go wrong by some hours."""
+    made = run("simulate", "--world", "retail", "--customers", "150", "--out", str(tmp_path / "log"))
+    assert made.exit_code == 0, made.output
+    events = pd.read_parquet(tmp_path / "log" / "events.parquet")
+    events["occurred_at"] -= pd.Timedelta(hours=hours)
+    events.to_parquet(tmp_path / "log" / "events.parquet")
+    shown = checked(tmp_path / "log")
+    assert shown.exit_code == (2 if level == "error" else 0)
+    said = re.findall(r"(\w+) causes: [\d,]+ of [\d,]+ responses name a content on a channel", shown.output)
+    assert said == ([level] if level else [])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_reward_with_no_event_in_the_log(
     honest: Path, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
