@@ -13,15 +13,14 @@ from engine.spec import Spec
 from training.frame import seen_whole
 from training.journeys import Journeys
 from training.leaks import leaks
-from training.propensities import Reach, audit
+from training.propensities import Reach
+from training.propensity_checks import LITTLE, check_propensities
 from training.tables import Finding, Log, codes, numbers, seconds
-from training.window_checks import check_gaps, check_horizon, check_lengths, check_ties
+from training.window_checks import check_answers, check_gaps, check_horizon, check_lengths, check_ties, check_twins
 
 ERROR: Literal["error"] = "error"
 WARNING: Literal["warning"] = "warning"
 INFO: Literal["info"] = "info"
-LITTLE = 100.0
-"""An effective sample size under this is too little for an interval that says anything."""
 FEW = 10
 """Customers below which there is nothing to train, validate and test on."""
 HEAVY_CUSTOMER = 0.03
@@ -62,7 +61,9 @@ def _check_events(subject: Subject) -> Iterator[Finding]:
         message = f"nothing that followed a decision was worth anything, though {happened} was seen: are values "
         yield Finding(ERROR, "reward", message + "missing, or all events before the decisions?")
     if absent:
-        yield Finding(WARNING, "events", f"declared but never seen: {', '.join(absent)}")
+        unseen = [name for name in paid if name in absent]
+        told = f"; the reward counts it ({', '.join(unseen)}) as never happening, whatever is done" if unseen else ""
+        yield Finding(WARNING, "events", f"declared but never seen: {', '.join(absent)}{told}")
     without = pc.and_(_with_unit(spec, log), log.events["value"].is_null())
     count = int(pc.sum(without).as_py() or 0)
     if count:
@@ -81,7 +82,7 @@ def _check_customers(subject: Subject) -> Iterator[Finding]:
     decided, seen = log.decisions["customer_id"].unique().to_pylist(), log.events["customer_id"]
     if len(decided) < FEW:
         message = f"found {len(decided)} with a decision, expected {FEW} at the very least: training, validation and "
-        yield Finding(WARNING, "customers", message + "test share customers, not rows")
+        yield Finding(ERROR if len(decided) == 1 else WARNING, "customers", message + "test share customers, not rows")
     strangers = codes(seen, decided) < 0
     if len(strangers) and strangers.mean() > 0.5:
         share = f"{strangers.mean():.0%} of the events are of customers without a decision"
@@ -105,12 +106,14 @@ def _check_time(subject: Subject) -> Iterator[Finding]:
         )
     yield from check_horizon(subject.spec, log, seen)
     yield from check_ties(subject.spec, log, journeys)
+    yield from check_twins(subject.spec, log, journeys)
     blind = journeys.until == journeys.decided_at
     blind[:-1] &= journeys.customer[1:] != journeys.customer[:-1]
     if blind.any():
         yield Finding(
             "info", "last window", f"{blind.sum():,} decisions are the log's last instant; nothing can follow them"
         )
+    yield from check_answers(subject.spec, journeys)
     yield from check_gaps(journeys)
     yield from check_lengths(journeys)
     place = pc.index_in(log.events["decision_id"], value_set=log.decisions["decision_id"].combine_chunks())
@@ -156,37 +159,7 @@ def _check_coverage(subject: Subject) -> Iterator[Finding]:
 
 
 def _check_propensities(subject: Subject) -> Iterator[Finding]:
-    found, journeys = subject.reach, subject.journeys
-    if found is None:
-        message = "no propensities: they will be estimated from the log, and every estimate will say so"
-        yield Finding(WARNING, "propensities", message)
-        return
-    unknown = int(np.isnan(journeys.propensity).sum())
-    if unknown:
-        yield Finding(WARNING, "propensities", f"{unknown:,} decisions have none; those will be estimated")
-    yield from _audit_findings(subject)
-    if found.uniform < LITTLE or found.uniform < 0.01 * found.decisions:
-        message = f"for a policy that takes every eligible action alike, {found.decisions:,} decisions count as "
-        yield Finding(
-            WARNING, "overlap", message + f"{found.uniform:,.0f}; estimates far from the logging policy will be wide"
-        )
-
-
-def _audit_findings(subject: Subject) -> Iterator[Finding]:
-    """One finding for propensities that are too small, one for those that are too large; the worst three of each."""
-    suspects, actions = [one for one in audit(subject.journeys) if one.suspect], subject.spec.catalogue.actions
-    small, large = [one for one in suspects if one.ratio > 1], [one for one in suspects if one.ratio < 1]
-    for level, group, verdict in (
-        (ERROR, small, "they cannot be the probabilities with which it was chosen, which were larger"),
-        (WARNING, large, "they are too large, or it is never taken in some of the rows where it might be"),
-    ):
-        if group:
-            worst = "; ".join(
-                f"{actions[one.action]} {one.ratio:.2f} times as often (z = {one.z:+.0f}, {one.rows:,} rows)"
-                for one in group[:3]
-            )
-            message = f"{len(group)} action{'s were' if len(group) > 1 else ' was'} taken more or less often than the "
-            yield Finding(level, "propensities", f"{message}propensities say: {worst}; {verdict}")
+    return check_propensities(subject.spec, subject.journeys, subject.reach)
 
 
 def _check_features(subject: Subject) -> Iterator[Finding]:

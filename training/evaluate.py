@@ -4,7 +4,7 @@ seen?
 Every candidate is judged as its bundle: what is evaluated is byte for byte what is served.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +24,9 @@ from training.intervals import Estimate, refused
 from training.journeys import Journeys
 from training.judge import Judge
 from training.judged import Judged
-from training.logs import read_log
+from training.logs import quality, read_log
 from training.oracle import LogOracle, Oracle, world_of
+from training.quality import demand, tell
 from training.rollout import returns
 from training.story import Story
 from training.support import Support
@@ -36,6 +37,9 @@ from training.verdicts import harmless
 
 FOLLOWED = 1_000
 """At most so many held-out journeys are followed in the learned environment."""
+
+ON_POLICY = ("coverage", "propensities", "overlap")
+"""What a log need not stand up to whose mean is all that is asked: it may hold one action only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +158,7 @@ def run(
         if log is None:
             raise TrainingError("found bundles to evaluate, expected the log to evaluate them on as well (--log)")
         named = _named([Bundle.load(folder) for folder in candidates])
-        setting = _elsewhere(named, log, truth, next(iter(named)))
+        setting = _elsewhere(named, (log, truth), next(iter(named)), story)
         report = evaluate({name: b.policy for name, b in named.items()}, setting, story=story)
         summary.show(report, story.console)
         summary.caution(named.values(), story.console)
@@ -165,7 +169,7 @@ def run(
         with story.stage("reading the log"):
             setting = _as_trained(trained, model or trained.spec.name)
     else:
-        setting = _elsewhere(trained.bundles, log, truth, CLONE)
+        setting = _elsewhere(trained.bundles, (log, truth), CLONE, story)
     report = evaluate({name: b.policy for name, b in trained.bundles.items()}, setting, trained.seed, story)
     summary.show(report, story.console)
     summary.caution(trained.bundles.values(), story.console)
@@ -184,13 +188,27 @@ def _as_trained(trained: Trained, model: str) -> Setting:
     return Setting(spec, trained.held_out(), True, behaviour, trained.model(), world_of(trained.log, spec), champion)
 
 
-def _elsewhere(named: Mapping[str, Bundle], log: str, truth: str | None, about: str) -> Setting:
-    """All customers of another log; `truth` is a log that the policy `about` wrote."""
-    spec = next(iter(named.values())).spec
+def _elsewhere(named: Mapping[str, Bundle], logs: tuple[str, str | None], about: str, story: Story) -> Setting:
+    """All customers of another log; the second is a log that the policy `about` wrote."""
+    spec, (log, truth) = next(iter(named.values())).spec, logs
     oracle: Oracle | None = world_of(log, spec)
     if truth is not None:
-        oracle = LogOracle(Journeys.of(spec, read_log(spec, truth)), about)
-    return Setting(spec, Journeys.of(spec, read_log(spec, log)), held_out=False, oracle=oracle)
+        oracle = LogOracle(_fit_to_judge(spec, truth, story, ON_POLICY), about)
+    return Setting(spec, _fit_to_judge(spec, log, story), held_out=False, oracle=oracle)
+
+
+def _fit_to_judge(spec: Spec, log: str, story: Story, excused: Collection[str] = ()) -> Journeys:
+    """The journeys of a log that nobody has trained on, and so nobody has checked. excused: checks that are not asked.
+
+    Raises LogError when its quality report holds an error: estimates of it would mislead.
+    """
+    with story.stage(f"reading the log {log}"):
+        table = read_log(spec, log)
+        everyone = Journeys.of(spec, table)
+        found = [f for f in quality(spec, table, everyone).findings if f.level != "info" and f.check not in excused]
+    tell(found, story.console)
+    demand(found, log, "anybody is judged by it")
+    return everyone
 
 
 def _named(bundles: Sequence[Bundle]) -> dict[str, Bundle]:

@@ -19,7 +19,7 @@ from engine.errors import ClockError, LogError, nearest
 from engine.spec import Spec
 from training.columns import Sheet
 from training.events import EVENT_COLUMNS, inline_columns, read_events, untied
-from training.quality import quality, show
+from training.quality import demand, quality, show
 from training.sources import RawTable, Source
 from training.tables import Finding, Log, action_rows, codes, row_of_action
 
@@ -257,7 +257,7 @@ def run(spec: Path, log: str | None = None) -> None:
     found = read_log(declared, log)
     report = quality(declared, found)
     show(declared, found, report, console)
-    errors = sum(f.level == "error" for f in report.findings)
-    if errors:
-        raise LogError(f"{found.source}: {errors} finding{'s' * (errors > 1)} above must be mended before training")
-    console.print("[green]passed[/]: nothing in it would mislead training")
+    demand(report.findings, found.source, "training")
+    warned = sum(f.level == "warning" for f in report.findings)
+    told = f", with {warned} warning{'s' * (warned > 1)} above to judge" if warned else ""
+    console.print(f"[green]passed[/]: nothing in it would certainly mislead training{told}", highlight=False)

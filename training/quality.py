@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 from rich.console import Console
 
+from engine.errors import LogError
 from engine.records import DAY, Ints
 from engine.spec import Spec
 from training.checks import CHECKS, ERROR, INFO, WARNING, Subject
@@ -84,6 +85,15 @@ def _numbers(subject: Subject) -> dict[str, float]:
         numbers["effective sample size, best constant"] = found.best_constant
         numbers["effective sample size, hold"] = found.hold
     return numbers
+
+
+def demand(findings: Iterable[Finding], place: str, purpose: str) -> None:
+    """Raises LogError where one of them is an error, after they were shown. place: of the log; purpose: what they have
+    to be mended for.
+    """
+    errors = sum(f.level == ERROR for f in findings)
+    if errors:
+        raise LogError(f"{place}: {errors} finding{'s' * (errors > 1)} above must be mended before {purpose}")
 
 
 def show(spec: Spec, log: Log, report: QualityReport, console: Console) -> None:

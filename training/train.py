@@ -27,7 +27,7 @@ from training.logs import quality, read_log
 from training.members import OutcomeSettings
 from training.network import NetworkPolicy
 from training.ppo import PpoSettings
-from training.quality import QualityReport, tell
+from training.quality import QualityReport, demand, tell
 from training.recipe import Code, Recipe, revived
 from training.recorded import COLUMNS, Recorded, by_channel, logged_shares, record, recorded, told_by_channel
 from training.seeds import COURAGE
@@ -193,9 +193,7 @@ def read(spec: Spec, log: str, seed: int, story: Story) -> Data:
         everyone = Journeys.of(spec, table)
         checked = quality(spec, table, everyone)
     _tell_quality(everyone, checked, story)
-    errors = sum(f.level == "error" for f in checked.findings)
-    if errors:
-        raise LogError(f"{log}: {errors} finding{'s' * (errors > 1)} above must be mended before training")
+    demand(checked.findings, log, "training")
     data = Data(Whole.of(everyone), *everyone.split(seed))
     for part, journeys in (("training", data.train), ("validation", data.valid), ("test", data.test)):
         if not len(journeys):

@@ -6,10 +6,13 @@ import pytest
 from rich.console import Console
 
 from engine.spec import Spec
+from envs.simulate import by_policy, simulate, write_log
+from envs.worlds import world
 from tests.training.small_log import SPEC, START, Frames, tiny_log, write
+from training.audits import audit, parts_of
 from training.journeys import Journeys
 from training.logs import read_log
-from training.propensities import audit, reach
+from training.propensities import reach
 from training.quality import QualityReport, quality, show
 
 ARMS = Spec.parse(
@@ -89,6 +92,37 @@ def test_an_action_that_is_never_taken_in_some_rows_is_a_warning_only(tmp_path: 
     report = report_of(ARMS, arms({"x": [0.5, 0.5, 0.0], "y": [0.5, 0.0, 0.5]}), tmp_path)
     assert report.passed
     assert "push/one/now 0.5" in found(report, "propensities", "warning")
+
+
+@pytest.mark.parametrize("name", ["confounded", "fatigue", "drift", "new_content"])
+def test_exact_propensities_of_worlds_raise_no_alarm_in_any_part_of_the_log(name: str, tmp_path: Path) -> None:
+    place = world(name)
+    replay = place.replay(400, 28, 2)
+    logged = simulate(place, replay, by_policy(place.logging_policy(), 400, 2), place.spec, 2)
+    write_log(tmp_path / "log", place.spec, logged, "log", {"world": name})
+    journeys = Journeys.of(place.spec, read_log(place.spec, tmp_path / "log"))
+    found = audit(journeys, parts_of(place.spec, journeys))
+    assert {one.part for one in found} == {"", "the time", *(f.name for f in place.spec.context.features)}
+    assert not [one for one in found if one.suspect]
+
+
+def test_a_policy_that_sends_one_content_to_each_group_is_not_taken_for_p_treatment(tmp_path: Path) -> None:
+    """Within its group each content has its chance, so the group tells where it is never sent. Without the group nobody
+    can tell, and the log has to say what was possible.
+    """
+    frames = arms({"x": [0.7, 0.3, 0.0], "y": [0.7, 0.0, 0.3]})
+    report = report_of(ARMS, frames, tmp_path)
+    assert report.passed
+    assert "never taken in some of the rows" in found(report, "propensities", "warning")
+    frames["decisions"]["eligible"] = np.where(
+        frames["decisions"]["group"] == "x", "hold;push/one/now", "hold;push/two/now"
+    )
+    frames["decisions"]["group"] = "x"
+    report = report_of(ARMS, frames, tmp_path)
+    assert not [f for f in report.findings if f.check == "propensities"]
+    report = report_of(ARMS, {k: f.drop(columns="eligible", errors="ignore") for k, f in frames.items()}, tmp_path)
+    assert "P(treatment)" in found(report, "propensities", "error")
+    assert "a column eligible says which were possible" in found(report, "propensities", "error")
 
 
 def test_rare_actions_are_not_audited(tmp_path: Path) -> None:

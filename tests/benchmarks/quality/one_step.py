@@ -7,6 +7,7 @@ cross-fitted, linear or trees, with the actions' names as attributes.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from time import process_time
 from typing import Any
 
@@ -66,7 +67,7 @@ WORLDS: dict[str, Callable[[Floats, np.random.Generator], tuple[Floats, Floats]]
 }
 
 
-def _people(world: str, count: int, seed: int) -> tuple[Floats, Floats, Floats, Floats, Floats]:
+def people(world: str, count: int, seed: int) -> tuple[Floats, Floats, Floats, Floats, Floats]:
     """Features [N, d], and μ, π, mean rewards and rewards [N, n] of `count` customers."""
     rng = np.random.default_rng([seed, list(WORLDS).index(world)])
     x = rng.normal(size=(count, FEATURES))
@@ -75,20 +76,50 @@ def _people(world: str, count: int, seed: int) -> tuple[Floats, Floats, Floats, 
     return x, _soft(-0.2 * liking), _soft(0.3 * liking), mean, drawn
 
 
-def _log(world: str, seed: int) -> tuple[Arrays, float]:
-    """(r, w, q, v) of one log, and the processor's seconds that the model took."""
-    x, mu, pi, _, drawn = _people(world, CUSTOMERS, seed)
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A log of one world: features x [N, d], μ and π [N, n], the action taken and its reward [N]; rng: what is left."""
+
+    x: Floats
+    mu: Floats
+    pi: Floats
+    action: Ints
+    r: Floats
+    rng: np.random.Generator
+
+    @property
+    def w(self) -> Floats:
+        at = np.arange(len(self.r))
+        return np.asarray(self.pi[at, self.action] / self.mu[at, self.action])
+
+
+def drawn(world: str, seed: int) -> Drawn:
+    """CUSTOMERS of a world, logged by its soft policy."""
+    x, mu, pi, _, rewards = people(world, CUSTOMERS, seed)
     rng, at = np.random.default_rng([seed, 77]), np.arange(CUSTOMERS)
     action: Ints = (rng.random(CUSTOMERS)[:, None] > mu.cumsum(axis=1)).sum(axis=1).clip(0, ACTIONS - 1)
-    r, w = drawn[at, action], pi[at, action] / mu[at, action]
-    zeros, ones = np.zeros(CUSTOMERS, np.int64), np.ones(CUSTOMERS)
-    observation, attributes = x.astype(np.float32), np.eye(ACTIONS, dtype=np.float32)
-    began = process_time()
-    panel = Panel(at, zeros, action, r, ones, ones, observation, attributes)
-    fold, chances = rng.permutation(CUSTOMERS) % FOLDS, pi.astype(np.float32)
+    return Drawn(x, mu, pi, action, rewards[at, action], rng)
+
+
+def modelled(log: Drawn, rows: Ints, pi: Floats, trees: bool) -> tuple[Floats, Floats]:
+    """q and v [K] of the policy pi [K, n] by a model of these rows alone: linear, or trees where they explain more."""
+    observation, attributes = log.x[rows].astype(np.float32), np.eye(ACTIONS, dtype=np.float32)
+    action, each = log.action[rows], np.arange(len(rows))
+    zeros, ones = np.zeros(len(rows), np.int64), np.ones(len(rows))
+    panel = Panel(each, zeros, action, log.r[rows], ones, ones, observation, attributes)
+    fold, chances = log.rng.permutation(len(rows)) % FOLDS, pi.astype(np.float32)
     fitted = FittedEvaluator(panel, Basis.of(observation, attributes, action), fold).fit(chances)
-    fitted = TreeModel(panel, fold).better(fitted, chances)
-    return (r, w, fitted.q, fitted.v), process_time() - began
+    if trees:
+        fitted = TreeModel(panel, fold).better(fitted, chances)
+    return fitted.q, fitted.v
+
+
+def _log(world: str, seed: int) -> tuple[Arrays, float]:
+    """(r, w, q, v) of one log, and the processor's seconds that the model took."""
+    log = drawn(world, seed)
+    began = process_time()
+    q, v = modelled(log, np.arange(CUSTOMERS), log.pi, trees=True)
+    return (log.r, log.w, q, v), process_time() - began
 
 
 def _plain(ratios: Ratios, rng: np.random.Generator, method: Method = "studentised") -> Answer:
@@ -123,11 +154,16 @@ ESTIMATORS: dict[str, Callable[[Arrays, np.random.Generator], Answer]] = {
 }
 
 
+def true_value(world: str) -> float:
+    """What the policy that is judged earns there."""
+    _, _, pi, mean, _ = people(world, REFERENCE, 1_000_003)
+    return float((pi * mean).sum(axis=1).mean())
+
+
 def run(cell: Cell) -> dict[str, Any]:
     """LOGS logs of one world: squared errors, hits, widths and seconds, summed."""
     world = str(cell["world"])
-    _, _, pi, mean, _ = _people(world, REFERENCE, 1_000_003)
-    truth = float((pi * mean).sum(axis=1).mean())
+    truth = true_value(world)
     sums = {name: np.zeros(4) for name in ESTIMATORS}
     model = 0.0
     for k in range(LOGS):

@@ -1,5 +1,6 @@
 """Every study there is, by name."""
 
+from tests.benchmarks.quality.choices import CHOICES
 from tests.benchmarks.quality.curves import CURVES
 from tests.benchmarks.quality.judged import JUDGED
 from tests.benchmarks.quality.learners import LEARNERS
@@ -10,6 +11,6 @@ from tests.benchmarks.quality.sequential import SEQUENTIAL
 from tests.benchmarks.quality.simulators import SIMULATORS
 from tests.benchmarks.quality.study import Study
 
-ALL: tuple[Study, ...] = (CURVES, JUDGED, LEARNERS, ONE_STEP, PROMOTIONS, REAL_DATA, SEQUENTIAL, SIMULATORS)
+ALL: tuple[Study, ...] = (CHOICES, CURVES, JUDGED, LEARNERS, ONE_STEP, PROMOTIONS, REAL_DATA, SEQUENTIAL, SIMULATORS)
 
 STUDIES = {study.name: study for study in ALL}
