@@ -103,11 +103,13 @@ def _ahead(ours: Found | None, peers: Mapping[str, Found | None]) -> str:
 
 def _cells(name: str, customers: int, seed: int = 1, fresh: int = 4_000) -> list[Cell]:
     log = {"world": name, "customers": customers, "seed": seed, "fresh": fresh}
-    return [log | {"peer": peer} | ({"steps": STEPS} if peer.startswith("d3rlpy") else {}) for peer in PEERS]
+    return [log | {"peer": peer} | ({"steps": STEPS[peer]} if peer in STEPS else {}) for peer in PEERS]
 
 
-STEPS = 30_000
-"""Batches that d3rlpy learns from, chosen by time alone."""
+STEPS = {"d3rlpy DiscreteCQL": 60_000, "d3rlpy DiscreteBC": 20_000}
+"""Batches that d3rlpy learns from (of 32 and of 100 decisions), chosen by time alone. CQL takes what follows from a
+slow copy of itself that is renewed every 8,000 steps, so it looks eight decisions ahead at most.
+"""
 
 PEERS_STUDY = Study(
     name="peers",
