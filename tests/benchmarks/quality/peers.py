@@ -44,8 +44,9 @@ def run(cell: Cell) -> dict[str, Any]:
 def table(lines: Sequence[Line]) -> str:
     """A row per world and size, of the means over logs; ours as `curves` has kept it of the same logs."""
     curves, place = _by_log(kept(KEPT / f"{CURVES.name}.jsonl")), _places(lines)
-    names = list(dict.fromkeys(str(line.cell["peer"]) for line in lines if "peer" in line.cell))
-    shown = ["logging", "reference", "promoted", "best candidate", *names, "ahead by"]
+    there = {str(line.cell["peer"]) for line in lines if "peer" in line.cell}
+    names = [peer for peer in (*PEERS, STAND_IN) if peer in there]
+    shown = ["logging", "reference", "promoted", "best candidate", *names, "promoted − best peer", "best − best peer"]
     rows = ["| world | customers | logs | " + " | ".join(shown) + " |", "|---|---:|---:|" + "---:|" * len(shown)]
     groups: dict[tuple[str, int], list[Line]] = {}
     for line in lines:
@@ -58,7 +59,8 @@ def table(lines: Sequence[Line]) -> str:
         promoted, best = (_mean([pick(one) for one in ours]) for pick in (_promoted, _best))
         found = [*(place.get((name, what)) for what in shown[:2]), promoted, best, *peers.values()]
         cells = ["" if one is None else f"{one['value']:.1f}" for one in found]
-        rows.append(f"| {name} | {customers:,} | {len(seeds)} | {' | '.join(cells)} | {_ahead(best, peers)} |")
+        cells += [_ahead(promoted, peers), _ahead(best, peers)]
+        rows.append(f"| {name} | {customers:,} | {len(seeds)} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
@@ -93,7 +95,7 @@ def _mean(found: Sequence[Found]) -> Found | None:
 
 
 def _ahead(ours: Found | None, peers: Mapping[str, Found | None]) -> str:
-    """Our best candidate less the best peer; the standard error as if they met different customers, so too large."""
+    """Ours less the peer that turned out best; the standard error as if they met different customers, so too large."""
     there = [one for one in peers.values() if one]
     if ours is None or not there:
         return ""
@@ -101,9 +103,11 @@ def _ahead(ours: Found | None, peers: Mapping[str, Found | None]) -> str:
     return f"{ours['value'] - theirs['value']:+.1f} ± {np.hypot(ours['error'], theirs['error']):.1f}"
 
 
-def _cells(name: str, customers: int, seed: int = 1, fresh: int = 4_000) -> list[Cell]:
-    log = {"world": name, "customers": customers, "seed": seed, "fresh": fresh}
-    return [log | {"peer": peer} | ({"steps": STEPS[peer]} if peer in STEPS else {}) for peer in PEERS]
+def _cells(peers: Sequence[str]) -> list[Cell]:
+    """One log of each size of each world."""
+    sizes = (2_000, 10_000)
+    logs = [{"world": name, "customers": size, "seed": 1, "fresh": 4_000} for size in sizes for name in WORLDS]
+    return [log | {"peer": peer} | ({"steps": STEPS[peer]} if peer in STEPS else {}) for log in logs for peer in peers]
 
 
 STEPS = {"d3rlpy DiscreteCQL": 60_000, "d3rlpy DiscreteBC": 20_000}
@@ -116,7 +120,8 @@ PEERS_STUDY = Study(
     about="what VowpalWabbit's contextual bandit, d3rlpy's DiscreteCQL and BC are truly worth on the same logs",
     cells=[
         *({"world": name, "fresh": 4_000} for name in WORLDS),
-        *(cell for size in (2_000, 10_000) for name in WORLDS for cell in _cells(name, size)),
+        *_cells([peer for peer in PEERS if peer not in STEPS]),  # they learn in seconds
+        *_cells(list(STEPS)),
     ],
     short=[
         {"world": "confounded", "fresh": 100},
