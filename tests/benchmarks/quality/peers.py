@@ -95,9 +95,11 @@ def _mean(found: Sequence[Found]) -> Found | None:
 
 
 def _ahead(ours: Found | None, peers: Mapping[str, Found | None]) -> str:
-    """Ours less the peer that turned out best; the standard error as if they met different customers, so too large."""
+    """Ours less the peer that turned out best; the standard error as if they met different customers, so too large.
+    Nothing before all peers are there.
+    """
     there = [one for one in peers.values() if one]
-    if ours is None or not there:
+    if ours is None or len(there) < len(peers):
         return ""
     theirs = max(there, key=lambda one: one["value"])
     return f"{ours['value'] - theirs['value']:+.1f} ± {np.hypot(ours['error'], theirs['error']):.1f}"
