@@ -95,9 +95,9 @@ def _effort(samples: list[Sample], start: Start, settings: OutcomeSettings, told
     """The settings of the last of `efforts` that explains the second sample clearly better than the one before, by one
     member each, in short trainings.
 
-    What customers do is mostly luck, and a short training hears all that can be heard. A budget that shrinks by what was
-    spent, or a score that answers each action, is nearly certain: there the likelihood goes on rising for as long as the
-    networks are given room and time.
+    What customers do is mostly luck, and a short training hears all that can be heard. A budget that shrinks by what
+    was spent, or a score that answers each action, is nearly certain: there the likelihood goes on rising for as long
+    as the networks are given room and time.
     """
     chosen, found = settings, None
     for number, tried in enumerate(efforts(settings), 1):

@@ -31,10 +31,10 @@ class OutcomeSettings:
     members: networks in the ensemble. hidden: units in each of two hidden layers. A training takes `epochs` passes
     over the decisions, more for a small log until there are `least_steps` steps, less for a large one after
     `most_steps`. It is judged after each pass, and at least `checks` times, on `judged` validation decisions at most;
-    a member stops after `patience` checks without a better likelihood. weight_decay: little, because it pulls every action
-    towards the usual one, and a policy that looks for the best action lives where that matters most; what a member hears
-    too much of, the mean over the members forgets. penalty: how much the columns of history give up
-    in a step, in learning rates; None = as the validation customers say (training/fit.py). device: as in torch; None =
+    a member stops after `patience` checks without a better likelihood. weight_decay: little, because it pulls every
+    action towards the usual one, and a policy that looks for the best action lives where that matters most; what a
+    member hears too much of, the mean over the members forgets. penalty: how much the columns of history give up in a
+    step, in learning rates; None = as the validation customers say (training/fit.py). device: as in torch; None =
     a GPU if there is one, else the CPU.
     """
 

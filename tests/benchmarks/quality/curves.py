@@ -38,17 +38,17 @@ def run(cell: Cell) -> dict[str, Any]:
     torch.set_num_threads(1)
     place, fresh = world(cell["world"]), int(cell["fresh"])
     if "reference" in cell:
-        return {"reference": _worth(place, _reference(place, int(cell["reference"])), fresh)}
+        return {"reference": worth(place, _reference(place, int(cell["reference"])), fresh)}
     seed, story = int(cell["seed"]), Story(Console(quiet=True))
     parts = log_of(place, int(cell["customers"]), seed).split(seed)
     plan = Plan.of(Wishes(seed=seed, steps=cell.get("steps")), len(parts[0]))
     with TemporaryDirectory() as folder:
         way = whole_way(place.spec, parts, plan, seed, Path(folder), story)
-        values = {name: _worth(place, bundle.policy, fresh) for name, bundle in way.bundles.items()}
+        values = {name: worth(place, bundle.policy, fresh) for name, bundle in way.bundles.items()}
     verdict, willing = choose(way.report, way.certificate.passed), choose(way.report, True)
-    found = {"candidates": values, "logging": _worth(place, place.logging_policy(), fresh)}
+    found = {"candidates": values, "logging": worth(place, place.logging_policy(), fresh)}
     if isinstance(place, SmallWorld):
-        found["reference"] = _worth(place, Problem.of(place, DAYS, LATER.get(place.name)).optimum(), fresh)
+        found["reference"] = worth(place, Problem.of(place, DAYS, LATER.get(place.name)).optimum(), fresh)
     champions = {"promoted": verdict.champion, "promoted if certified": willing.champion}
     failed = [check.name for check in way.certificate.failures()]
     bounds = {e.candidate: None if e.bound is None else round(e.bound, 3) for e in way.report.evaluations}
@@ -60,7 +60,8 @@ def _reference(place: World, decisions: int) -> Policy:
     return policy_of(place, reference(place, settings_of(decisions)).network)
 
 
-def _worth(place: World, policy: Policy, fresh: int) -> dict[str, float]:
+def worth(place: World, policy: Policy, fresh: int) -> dict[str, float]:
+    """Mean true return of so many fresh customers under a policy, and its standard error."""
     earned = value(place, policy, fresh, DAYS, FRESH_SEED, LATER.get(place.name))
     return {"value": round(float(earned.mean()), 3), "error": round(float(earned.std() / np.sqrt(fresh)), 3)}
 

@@ -7,7 +7,6 @@ it would meet a customer: through the fold, the encoder and the mask.
 import json
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,25 +23,19 @@ from envs.outcomes import Latent, Turn
 from envs.replay import Replay
 from envs.simulate import by_policy, simulate
 from envs.simulated_log import decisions_table
-from tests.benchmarks.quality.study import ROOT
+from tests.benchmarks.quality.interpreters import Interpreter
 
 DRIVER = Path(__file__).with_name("simulator_driver.py")
-HOME = ROOT / "runs" / "scope-rl-0.2.1"
-NEEDS = ("numpy==1.26.4", "scipy==1.17.1", "scikit-learn==1.9.1", "gym==0.26.2", "pandas==3.0.6")
+PYTHON = Interpreter(
+    "scope-rl-0.2.1",
+    (
+        ("numpy==1.26.4", "scipy==1.17.1", "scikit-learn==1.9.1", "gym==0.26.2", "pandas==3.0.6"),
+        ("--no-deps", "scope-rl==0.2.1"),
+    ),
+)
 """What RECGym and RTBGym import; the other dependencies of scope-rl are for its own learners."""
 START = 1_767_225_600.0
 """2026-01-01, 00:00 UTC: customers arrive from then on, in the course of four weeks."""
-
-
-def interpreter() -> Path:
-    """The other Python, made on first use, from PyPI."""
-    python = HOME / "bin" / "python"
-    if not (HOME / "ready").exists():
-        venv.create(HOME, with_pip=True, clear=True)
-        for wanted in (NEEDS, ("--no-deps", "scope-rl==0.2.1")):
-            subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
-        (HOME / "ready").touch()
-    return python
 
 
 class Simulator:
@@ -52,7 +45,7 @@ class Simulator:
     """
 
     def __init__(self, name: str, structure: int, horizon: int, discount: float = 1.0) -> None:
-        python = Path(sys.executable) if name == "jar" else interpreter()
+        python = Path(sys.executable) if name == "jar" else PYTHON.path()
         self._process = subprocess.Popen(
             [python, "-W", "ignore", str(DRIVER), name, str(structure)],
             stdin=subprocess.PIPE,
