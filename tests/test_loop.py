@@ -75,7 +75,7 @@ def test_the_ui_shows_what_was_evaluated_best_bound_first(place: Path, champion:
     tracking = Tracking(place / "mlruns")
     parent = tracking.latest()
     experiment = tracking.client.get_experiment(tracking.record(parent).info.experiment_id)
-    assert json.loads(experiment.tags[f"mlflow.sharedViewState.{parent}"])["orderByKey"] == "metrics.`gain_lower`"
+    assert json.loads(experiment.tags[f"mlflow.sharedViewState.{parent}"])["orderByKey"] == "metrics.`gain_bound`"
 
 
 def test_customers_of_the_world_meet_the_service(place: Path, champion: Path, tmp_path: Path) -> None:

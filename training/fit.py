@@ -27,6 +27,8 @@ PENALTIES = (1.0, 2.0, 4.0, 8.0)
 """How hard it may be for a column of history to be heard; see `OutcomeSettings.penalty`."""
 SHORT = 300
 """Steps at most of the trainings that settle the penalty."""
+SHORT_DECAY = 1.0
+"""Their weight decay: with less, they hear so much luck that hardly any history looks worth its price."""
 SEARCHES = len(PENALTIES) + 2
 """Trainings at most that settle how an ensemble is trained: the penalties and `efforts`."""
 LEVELS = 16
@@ -129,7 +131,7 @@ def _penalty(samples: list[Sample], start: Start, settings: OutcomeSettings, tol
     tells it. Both explain the log alike, but once actions change, history changes and he does not. So of models that
     explain alike the one is taken that hears the least of history.
     """
-    short = replace(settings, members=min(2, settings.members), most_steps=SHORT, checks=4)
+    short = replace(settings, members=min(2, settings.members), most_steps=SHORT, checks=4, weight_decay=SHORT_DECAY)
     found = list[Trained]()
     for number, penalty in enumerate(PENALTIES, 1):
         found.append(train_members(samples, start, replace(short, penalty=penalty), Told(None, 1)))

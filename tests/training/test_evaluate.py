@@ -259,7 +259,7 @@ class Moved:
 
 
 def test_a_log_that_targets_likely_buyers_does_not_flatter_what_it_gave_them(tmp_path: Path) -> None:
-    """Ten small logs: nearly all intervals hold the truth, a loss; at most one of them is above zero."""
+    """Ten small logs: nearly all have an interval that holds the truth, a loss; at most one of them is above zero."""
     place = world("confounded")
     policy = Moved(place)
     gain = value(place, policy, 20_000, 28, 5) - value(place, place.logging_policy(), 20_000, 28, 5)
@@ -272,8 +272,8 @@ def test_a_log_that_targets_likely_buyers_does_not_flatter_what_it_gave_them(tmp
         write_log(tmp_path / str(seed), place.spec, log, "log", {"world": place.name})
         found = Judge(place.spec, Journeys.of(place.spec, read_log(place.spec, tmp_path / str(seed))), None)
         judged = found.judge(policy).gain
-        assert judged.lower is not None
-        assert judged.upper is not None
+        if judged.lower is None or judged.upper is None:
+            continue  # refused: so few customers order that one or two of them may decide
         flattered += judged.lower > 0.0
         hits += judged.lower <= truth <= judged.upper
     assert hits >= 7
