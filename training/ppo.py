@@ -38,10 +38,12 @@ class PpoSettings:
     """How PPO learns.
 
     steps: decisions seen in all. customers: rows of the environment, stepped together. rollout: decisions of each
-    between two updates. batch, passes: of the updates. closeness: weight of KL(π ‖ clone) against an advantage of one
-    standard deviation. forget: share of contents whose name is hidden during one rollout. epsilon: exploration floor
-    of the policy, in training as in serving. pessimism: see `ExpectedOutcomes`. judge_every: rollouts between two looks
-    at the validation customers; judged: how many of these are used.
+    between two updates. batch, passes: of the updates. warm_up: rollouts from which the critic alone learns, a quarter
+    of all at most: from the log it knows returns with all their luck, and an actor that believes it loses first.
+    closeness: weight of KL(π ‖ clone) against an advantage of one standard deviation. forget: share of contents whose
+    name is hidden during one rollout. epsilon: exploration floor of the policy, in training as in serving. pessimism:
+    see `ExpectedOutcomes`. judge_every: rollouts between two looks at the validation customers; judged: how many of
+    these are used.
     """
 
     steps: int = 300_000
@@ -49,6 +51,7 @@ class PpoSettings:
     rollout: int = 28
     batch: int = 1024
     passes: int = 4
+    warm_up: int = 2
     learning_rate: float = 2e-3
     clip: float = 0.2
     gae_lambda: float = 0.9
@@ -204,7 +207,7 @@ class _Watch(BaseCallback):
         super().__init__()
         self._judge, self._settings, self._identity, self._progress = judge, settings, identity, progress
         self._generator = torch.Generator().manual_seed(settings.seed)
-        self._rollouts, self._finished = 0, list[float]()
+        self._rollouts, self._alone, self._finished = 0, 0, list[float]()
         self._points: list[tuple[int, float, float]] = []
         self._judged: list[tuple[int, float]] = []
         self.best: dict[str, Any] = {}
@@ -215,9 +218,15 @@ class _Watch(BaseCallback):
         assert isinstance(self.model.policy, TwoTowerPolicy)
         return self.model.policy
 
+    def _on_training_start(self) -> None:
+        assert isinstance(self.model, MaskablePPO)
+        rollouts = self._settings.steps // (self.model.n_steps * self.training_env.num_envs)
+        self._alone = min(self._settings.warm_up, rollouts // 4)
+
     def _on_rollout_start(self) -> None:
         if self._rollouts % self._settings.judge_every == 0:
             self.judge_now()
+        self._policy.actor.requires_grad_(self._rollouts >= self._alone)
         self._policy.actor.forget(self._identity, self._settings.forget, self._generator)
         self._rollouts += 1
 

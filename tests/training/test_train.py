@@ -148,6 +148,21 @@ def test_closeness_holds_ppo_near_the_clone(
     assert held.curve.divergence[-1] < 0.5 * free.curve.divergence[-1]
 
 
+def test_the_critic_learns_alone_first(
+    journeys: tuple[Journeys, Journeys, Journeys], model: EnsembleOutcomeModel
+) -> None:
+    """KL(π ‖ clone) is measured before each update: after two of the critic's there is none."""
+    clone = clone_behaviour(SPEC, journeys[0], journeys[1], FAST).network
+    small = {"steps": 12 * 32 * 8, "customers": 32, "rollout": 8, "batch": 64, "judge_every": 50, "judged": 5}
+    at_once, warm = (
+        ppo.train_ppo(SPEC, model, journeys[:2], clone, ppo.PpoSettings(**small, forget=0.0, warm_up=rollouts))
+        for rollouts in (0, 2)
+    )
+    assert at_once.curve.divergence[1] > 1e-4
+    assert max(warm.curve.divergence[:3]) < 1e-6
+    assert warm.curve.divergence[-1] > 1e-4
+
+
 def test_a_journey_of_one_decision_has_no_future(journeys: tuple[Journeys, Journeys, Journeys]) -> None:
     assert ppo.gamma_of(SPEC, journeys[0].take(np.arange(3))) < 1.0
     one = _one_step(journeys[0])
