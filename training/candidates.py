@@ -4,6 +4,8 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from engine.records import HOLD, Floats32
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
@@ -136,10 +138,12 @@ def _ppo(ground: Ground, settings: Settings, story: Story) -> Made:
 
         found = train_several(spec, model, ground.valid, start, (first, settings.seeds), learned)
     params = asdict(found.settings)
-    for number, (gains, score, supported) in enumerate(zip(found.gains, found.scores, found.supported, strict=True)):
+    for number, (gains, sure, score) in enumerate(zip(found.gains, found.certain, found.scores, strict=True), 1):
         if len(gains):
-            told = f"gains {gains.mean():.3g} in the environment, {score:.3g} for certain"
-            params[f"training {number + 1}"] = told + ("" if supported else "; the log cannot judge it")
+            told = "the log cannot judge it" if np.isnan(score) else f"{score:.3g} for certain by the log"
+            params[f"training {number}"] = (
+                f"gains {gains.mean():.3g} in the environment, {sure:.3g} for certain; {told}"
+            )
     about = "MaskablePPO in the learned environment: plans over the whole journey, kept near the log."
     seconds = None if any(before) else story.last
     return Made("ppo", found.learned.network, about, params, curve=found.learned.curve, seconds=seconds)

@@ -1,11 +1,13 @@
-"""PPO several times, more and less bold, and the one whose gain is certain where the log can still judge it.
+"""PPO several times, more and less bold, and the one that the validation customers speak for.
 
-What PPO finds depends on its luck and on how far it may go from the log. The environment's mean value prefers the one
-that exploits the environment's errors best. The members of the ensemble do not share all errors: so each training's
-gain over the clone is measured in every member alone, along validation journeys, and what its spread leaves certain is
-compared. (A Sharpe ratio, gain over spread, asks the same of trainings of one size: Kiyohara et al., ICLR 2024; of
-different ones it prefers the timid.) A policy that the validation customers cannot judge will hardly be judged by the
-test customers, and never promoted: so it is kept only when there is no other.
+What PPO finds depends on its luck and on how far it may go from the log. The environment prefers the boldest: it
+flatters whoever learned in it, the more so the further from the log. The gate will ask what the test customers leave
+certain of a gain; so the validation customers are asked the same, as for all other learners (training/choice.py). A
+policy that they cannot judge is kept only where they can judge none: then it is the one closest to the log.
+
+Where there are too few customers to judge anybody, the members of the ensemble speak, which do not share all errors:
+each training's gain over the clone in every member alone, less its spread. (A Sharpe ratio, gain over spread, asks the
+same of trainings of one size: Kiyohara et al., ICLR 2024; of different ones it prefers the timid.)
 """
 
 from collections.abc import Callable, Sequence
@@ -14,10 +16,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engine.policy import Policy
-from engine.records import Bools, Floats
+from engine.records import Floats
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
 from envs.replay import Replay
+from training.choice import score
 from training.clone import Progress
 from training.expected import ExpectedOutcomes
 from training.journeys import Journeys
@@ -35,15 +38,15 @@ FOLLOWED = 200
 @dataclass(frozen=True, slots=True)
 class Several:
     """learned: what was chosen; settings: its. gains: Floats [S, M], each training's mean gain over the clone in each
-    member of the ensemble. scores: Floats [S], what of it is certain. supported: Bools [S], the validation customers
-    can judge it.
+    member of the ensemble; certain: Floats [S], what the members leave of it. scores: Floats [S], what the validation
+    customers leave of its gain over the log, NaN = they cannot judge it.
     """
 
     learned: Learned
     settings: PpoSettings
     gains: Floats
+    certain: Floats
     scores: Floats
-    supported: Bools
 
 
 def train_several(
@@ -63,16 +66,17 @@ def train_several(
     ]
     found = [train(number, own) for number, own in enumerate(tried)]
     if many == 1:
-        return Several(found[0], first, np.zeros((1, 0)), np.zeros(1), np.ones(1, bool))
+        return Several(found[0], first, np.zeros((1, 0)), np.zeros(1), np.zeros(1))
     attributes = spec.attributes.encode(spec.catalogue)
     replay = valid.replay().some(FOLLOWED, first.seed)
     base, *policies = (NetworkPolicy(network, attributes) for network in (clone, *(f.network for f in found)))
     level = _by_member(spec, model, replay, base, first)
     earned = [_by_member(spec, model, replay, policy, first) - level for policy in policies]
-    gains, scores = np.stack([e.mean(axis=1) for e in earned]), np.array([certain(e) for e in earned])
-    supported = _supported(spec, valid, model, base, policies)
-    best = int(np.where(supported, scores, -np.inf).argmax())  # the closest where none is
-    return Several(found[best], tried[best], gains, scores, supported)
+    gains, sure = np.stack([e.mean(axis=1) for e in earned]), np.array([certain(e) for e in earned])
+    enough = len(valid.customer_ids) >= LEAST_CUSTOMERS
+    scores = _scores(Judge(spec, valid, base, model=model), policies) if enough else np.full(many, np.nan)
+    best = int(np.where(np.isnan(scores), -np.inf, scores).argmax() if enough else sure.argmax())
+    return Several(found[best], tried[best], gains, sure, scores)
 
 
 def certain(gains: Floats) -> float:
@@ -84,14 +88,9 @@ def certain(gains: Floats) -> float:
     return float(gains.mean()) - float(np.sqrt(between + luck))
 
 
-def _supported(
-    spec: Spec, valid: Journeys, model: EnsembleOutcomeModel, clone: Policy, policies: Sequence[Policy]
-) -> Bools:
-    """Which policies the validation customers can judge; all where there are too few of them to judge anybody."""
-    if len(valid.customer_ids) < LEAST_CUSTOMERS:
-        return np.ones(len(policies), bool)
-    judge = Judge(spec, valid, clone, model=model)
-    return np.array([judge.judge(policy).gain.supported for policy in policies], bool)
+def _scores(judge: Judge, policies: Sequence[Policy]) -> Floats:
+    found = [score(judge.judge(policy).gain) for policy in policies]
+    return np.array([np.nan if s is None else s for s in found])
 
 
 def _by_member(
