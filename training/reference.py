@@ -58,8 +58,10 @@ def settings_of(decisions: int) -> PpoSettings:
     """For a world whose rewards are drawn, not averaged: long rollouts, large batches, a loose leash."""
     return PpoSettings(
         steps=decisions,
+        customers=1024,
         rollout=DAYS,
         batch=4096,
+        warm_up=0,
         learning_rate=1e-3,
         gae_lambda=0.95,
         closeness=0.02,
