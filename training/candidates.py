@@ -23,7 +23,7 @@ from training.network import Shape, TwoTower
 from training.offline_dqn import DqnSettings, train_offline_dqn
 from training.pessimism import pessimism
 from training.ppo import Curve, Learned, PpoSettings, train_ppo
-from training.seeds import share, train_several
+from training.seeds import COURAGE, share, train_several
 from training.story import Story
 
 CLONE = "behaviour_cloning"
@@ -52,14 +52,14 @@ class Settings:
     seed: int
     ppo: PpoSettings
     pessimism: bool = True
-    seeds: int = 3
+    seeds: int = len(COURAGE)
     fitted_q: FittedQSettings = field(default_factory=FittedQSettings)
     dqn: DqnSettings = field(default_factory=DqnSettings)
     greedy: GreedySettings = field(default_factory=GreedySettings)
     tuned: PpoSettings | None = None
 
     @staticmethod
-    def of(seed: int, steps: int, pessimism: bool = True, seeds: int = 3) -> "Settings":
+    def of(seed: int, steps: int, pessimism: bool = True, seeds: int = len(COURAGE)) -> "Settings":
         """All that is random follows `seed`; `steps` decisions are shared out among the trainings of PPO."""
         greedy = GreedySettings()
         return Settings(

@@ -13,6 +13,7 @@ from engine.errors import TrainingError
 from engine.policy import Policy
 from engine.records import Floats32
 from engine.spec import Spec
+from envs.outcomes import OutcomeModel
 from training.intervals import Estimate
 from training.journeys import Journeys
 from training.judge import LEAST_CUSTOMERS, Judge
@@ -46,22 +47,32 @@ class Chooser:
     begin with the most careful.
     """
 
-    def __init__(self, spec: Spec, valid: Journeys, behaviour: Policy, seed: int = 0) -> None:
+    def __init__(
+        self, spec: Spec, valid: Journeys, behaviour: Policy, seed: int = 0, model: OutcomeModel | None = None
+    ) -> None:
         """behaviour: the clone; its probabilities are the base of tilted policies, and propensities where there are
-        none.
+        none. model: as of `Judge`, for those that `consider` is asked of.
         """
         enough = len(valid.customer_ids) >= LEAST_CUSTOMERS
-        self._judge = Judge(spec, valid, behaviour, seed) if enough else None
+        self._judge = Judge(spec, valid, behaviour, seed, model=model) if enough else None
         self._valid, self._base = valid, probabilities_of(behaviour, valid.observation, valid.mask)
         self._gains: dict[str, Estimate | None] = {}
 
+    @property
+    def judges(self) -> bool:
+        """Are there enough customers to judge anybody?"""
+        return self._judge is not None
+
     def consider(self, name: str, policy: Policy) -> Estimate | None:
         """The estimated gain of a policy over the log; None where nobody can be judged."""
-        return self._weigh(name, probabilities_of(policy, self._valid.observation, self._valid.mask))
+        self._gains[name] = self._judge.judge(policy).gain if self._judge else None
+        return self._gains[name]
 
     def consider_tilt(self, name: str, advantage: Floats32, temperature: float, epsilon: float) -> Estimate | None:
         """As `consider`, of the clone tilted by these advantages [N, n] at the validation decisions."""
-        return self._weigh(name, tilt(self._base, advantage, self._valid.mask, temperature, epsilon))
+        table = tilt(self._base, advantage, self._valid.mask, temperature, epsilon)
+        self._gains[name] = self._judge.of(table).gain if self._judge else None
+        return self._gains[name]
 
     def best(self) -> Pick:
         """Raises TrainingError when nothing was considered."""
@@ -72,10 +83,6 @@ class Chooser:
         name = max(told, key=lambda key: told[key]) if told else next(iter(scores))
         gain = self._gains[name]
         return Pick(name, gain.value if gain is not None else None, scores)
-
-    def _weigh(self, name: str, table: Floats32) -> Estimate | None:
-        self._gains[name] = self._judge.of(table).gain if self._judge else None
-        return self._gains[name]
 
 
 def score(gain: Estimate | None) -> float | None:

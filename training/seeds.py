@@ -10,7 +10,7 @@ each training's gain over the clone in every member alone, less its spread. (A S
 same of trainings of one size: Kiyohara et al., ICLR 2024; of different ones it prefers the timid.)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,11 +20,10 @@ from engine.records import Floats
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
 from envs.replay import Replay
-from training.choice import score
+from training.choice import Chooser
 from training.clone import Progress
 from training.expected import ExpectedOutcomes
 from training.journeys import Journeys
-from training.judge import LEAST_CUSTOMERS, Judge
 from training.network import NetworkPolicy, TwoTower
 from training.ppo import Learned, PpoSettings
 from training.rollout import expected_returns
@@ -66,16 +65,19 @@ def train_several(
     ]
     found = [train(number, own) for number, own in enumerate(tried)]
     if many == 1:
-        return Several(found[0], first, np.zeros((1, 0)), np.zeros(1), np.zeros(1))
+        return Several(found[0], first, np.zeros((1, 0)), np.full(1, np.nan), np.full(1, np.nan))
     attributes = spec.attributes.encode(spec.catalogue)
     replay = valid.replay().some(FOLLOWED, first.seed)
     base, *policies = (NetworkPolicy(network, attributes) for network in (clone, *(f.network for f in found)))
     level = _by_member(spec, model, replay, base, first)
     earned = [_by_member(spec, model, replay, policy, first) - level for policy in policies]
     gains, sure = np.stack([e.mean(axis=1) for e in earned]), np.array([certain(e) for e in earned])
-    enough = len(valid.customer_ids) >= LEAST_CUSTOMERS
-    scores = _scores(Judge(spec, valid, base, model=model), policies) if enough else np.full(many, np.nan)
-    best = int(np.where(np.isnan(scores), -np.inf, scores).argmax() if enough else sure.argmax())
+    chooser = Chooser(spec, valid, base, model=model)
+    for number, policy in enumerate(policies):
+        chooser.consider(str(number), policy)
+    pick = chooser.best()
+    best = int(pick.name) if chooser.judges else int(sure.argmax())
+    scores = np.array([np.nan if s is None else s for s in pick.scores.values()])
     return Several(found[best], tried[best], gains, sure, scores)
 
 
@@ -86,11 +88,6 @@ def certain(gains: Floats) -> float:
     between = float(gains.mean(axis=1).var(ddof=1)) if len(gains) > 1 else 0.0
     luck = float(gains.mean(axis=0).var()) / gains.shape[1]
     return float(gains.mean()) - float(np.sqrt(between + luck))
-
-
-def _scores(judge: Judge, policies: Sequence[Policy]) -> Floats:
-    found = [score(judge.judge(policy).gain) for policy in policies]
-    return np.array([np.nan if s is None else s for s in found])
 
 
 def _by_member(
