@@ -9,7 +9,7 @@ from engine.bundle import Bundle
 from training.evaluation import CHAMPION, Evaluation, Report
 from training.recorded import SHARE
 from training.report import figure, per_journey
-from training.summary import by_harm, by_segment, span
+from training.summary import by_harm, by_segment, span, truth_of
 from training.tracking import Tracking
 from training.verdicts import Verdict
 
@@ -79,7 +79,7 @@ def _worth(e: Evaluation, report: Report) -> list[str]:
     rows += [(f"other estimators: {v.method}", span(v)) for v in e.values[1:] if v.value is not None]
     rows += [("in the learned environment (a model's answer)", span(e.environment))] if e.environment else []
     if e.truth:
-        rows += [("truth, simulated", f"{figure(e.truth.value)} ± {figure(1.96 * e.truth.value_error, digits=2)}")]
+        rows += [("truth, simulated", truth_of(e.truth.value, e.truth.value_error))]
     how = f"By {e.value.method} on {report.who}; effective sample size {e.value.ess:,.0f} customers."
     how += f" {e.value.note}." if e.value.note else ""
     table = [f"| {what} | {number} |" for what, number in rows]

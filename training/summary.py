@@ -173,7 +173,7 @@ def page(report: Report) -> str:
             lines.append(f"| truth | {truth_of(e.truth.value, e.truth.value_error)} | {_gain(e)} | | simulated |")
         if e.tail:
             lines.append(f"| {e.tail.method} of journeys | {span(e.tail)} | | {_count(e.tail.ess)} | {e.tail.note} |")
-        lines += by_harm(e) + by_difference(e) + by_segment(e)
+        lines += by_harm(e) + _by_difference(e) + by_segment(e)
     return "\n".join(lines) + "\n"
 
 
@@ -186,7 +186,7 @@ def by_harm(e: Evaluation) -> list[str]:
     return lines
 
 
-def by_difference(e: Evaluation) -> list[str]:
+def _by_difference(e: Evaluation) -> list[str]:
     """What it earns more than each action for everybody, and than the champion."""
     if not e.over:
         return []
@@ -256,6 +256,7 @@ def _drawing_row(candidate: str, v: Estimate, true: float | None) -> drawing.Row
 
 
 def span(e: Estimate) -> str:
+    """A number with its interval, as far as there are any."""
     if e.value is None:
         return "no support"
     if e.lower is None or e.upper is None:
@@ -264,6 +265,7 @@ def span(e: Estimate) -> str:
 
 
 def truth_of(value: float, error: float) -> str:
+    """A mean and what 95 % of luck makes of it; error: its standard error."""
     return f"{figure(value)} ± {figure(1.96 * error, digits=2)}"
 
 
