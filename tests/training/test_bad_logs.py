@@ -69,7 +69,7 @@ def evaluated(honest: Path, log: Path) -> Result:
     return shown
 
 
-def refused(honest: Path, log: Path, because: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def expect_refusal(honest: Path, log: Path, because: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By every verb that reads a log, for this reason, with status 2 and nothing written."""
     monkeypatch.chdir(log)
     before = sorted(log.rglob("*"))
@@ -121,7 +121,7 @@ def shares(frames: Frames) -> None:
 def test_propensities_that_contradict_the_observed_shares(
     honest: Path, kind: str, spoil: Spoil, because: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused(honest, spoilt(honest, kind, tmp_path, spoil), because, monkeypatch)
+    expect_refusal(honest, spoilt(honest, kind, tmp_path, spoil), because, monkeypatch)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -172,7 +172,7 @@ def acting_on_hold(frames: Frames) -> None:
 def test_propensities_recorded_as_p_treatment(
     honest: Path, kind: str, spoil: Spoil, because: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused(honest, spoilt(honest, kind, tmp_path, spoil), because, monkeypatch)
+    expect_refusal(honest, spoilt(honest, kind, tmp_path, spoil), because, monkeypatch)
 
 
 def twice(frames: Frames) -> None:
@@ -198,8 +198,8 @@ def test_duplicated_decisions(honest: Path, kind: str, tmp_path: Path, monkeypat
     (tmp_path / "b").mkdir()
     under_new_ids = spoilt(honest, kind, tmp_path, twice)
     because = r"error duplicates: [12],\d00 decisions repeat the customer's one before in all but decision_id"
-    refused(honest, under_new_ids, because.replace("[12],", r"[12]?,?"), monkeypatch)
-    refused(
+    expect_refusal(honest, under_new_ids, because.replace("[12],", r"[12]?,?"), monkeypatch)
+    expect_refusal(
         honest, spoilt(honest, kind, tmp_path / "a", twice_but_otherwise), "expected a decision_id of its", monkeypatch
     )
     whole = checked(spoilt(honest, kind, tmp_path / "b", twice_the_same_row))
@@ -234,7 +234,7 @@ def before_their_own(frames: Frames) -> None:
 def test_events_before_their_decision(
     honest: Path, kind: str, spoil: Spoil, because: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused(honest, spoilt(honest, kind, tmp_path, spoil), because, monkeypatch)
+    expect_refusal(honest, spoilt(honest, kind, tmp_path, spoil), because, monkeypatch)
 
 
 @pytest.mark.parametrize(("hours", "level"), [(0, ""), (2, "warning"), (48, "error")])
@@ -269,7 +269,7 @@ def test_a_reward_with_no_event_in_the_log(
         assert r"error reward: no event that is worth anything (refund) was ever seen" in shown.output
     (tmp_path / "none").mkdir()
     none = spoilt(honest, kind, tmp_path / "none", lambda frames: frames.update(events=frames["events"].head(0)))
-    refused(honest, none, "error events: there is not a single event", monkeypatch)
+    expect_refusal(honest, none, "error events: there is not a single event", monkeypatch)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -303,7 +303,7 @@ def one_action(frames: Frames) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_action_only(honest: Path, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     because = "error coverage: every decision is email/advice/now; there is nothing to compare it with"
-    refused(honest, spoilt(honest, kind, tmp_path, one_action), because, monkeypatch)
+    expect_refusal(honest, spoilt(honest, kind, tmp_path, one_action), because, monkeypatch)
 
 
 def one_customer(frames: Frames) -> None:
@@ -325,7 +325,7 @@ def test_one_customer_only(
     honest: Path, kind: str, spoil: Spoil, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     because = "error customers: found 1 with a decision, expected 10 at the very least"
-    refused(honest, spoilt(honest, kind, tmp_path, spoil), because, monkeypatch)
+    expect_refusal(honest, spoilt(honest, kind, tmp_path, spoil), because, monkeypatch)
 
 
 def test_a_horizon_too_long_for_importance_weights(honest: Path) -> None:

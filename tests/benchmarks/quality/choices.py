@@ -13,7 +13,17 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from engine.records import Floats, Ints
-from tests.benchmarks.quality.one_step import ACTIONS, CUSTOMERS, LOGS, WORLDS, Drawn, drawn, modelled, true_value
+from tests.benchmarks.quality.one_step import (
+    ACTIONS,
+    CELLS,
+    CUSTOMERS,
+    LOGS,
+    WORLDS,
+    Drawn,
+    drawn,
+    modelled,
+    true_value,
+)
 from tests.benchmarks.quality.study import Cell, Line, Study
 from training import ope
 from training.pas_if import Bandit, Estimator, estimated_errors
@@ -111,7 +121,6 @@ def _relative(lines: Sequence[Line]) -> dict[str, float]:
     return {n: 100 * float(np.sqrt(sum(line.found["sums"][n] for line in lines) / count)) / truth for n in names}
 
 
-CELLS = [{"world": world, "part": part} for part in range(20) for world in WORLDS]
 CHOICES = Study(
     "choices",
     "relative error of estimators that are chosen log by log, 500 logs in each of four worlds",
