@@ -18,8 +18,7 @@ from training.fitted_q import FittedQSettings, train_fitted_q
 from training.greedy import GreedySettings, train_greedy
 from training.journeys import Journeys
 from training.kept import Kept, pessimism_form, ppo_form
-from training.members import OutcomeSettings
-from training.network import Shape, TwoTower
+from training.network import NetworkPolicy, Shape, TwoTower
 from training.offline_dqn import DqnSettings, train_offline_dqn
 from training.pessimism import pessimism
 from training.ppo import Curve, Learned, PpoSettings, train_ppo
@@ -36,9 +35,6 @@ CONSTANTS = (CONSTANT, NEVER)
 
 TUNED = "ppo_tuned"
 """Name of the candidate that `nextbest tune` found."""
-
-JUDGES, PRICE = 3, 2.0
-"""Members of the second model that says how far the first may be trusted, and what history pays in it to be heard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,23 +238,20 @@ def careful(ground: Ground, settings: Settings, story: Story) -> PpoSettings:
     """PPO's settings with the pessimism that the validation customers ask for."""
     if not settings.pessimism or ground.model.members < 2:
         return settings.ppo
-    outcomes, data = OutcomeSettings(members=JUDGES, penalty=PRICE, seed=settings.seed), (ground.train, ground.valid)
+    clone = NetworkPolicy(ground.clone.network, ground.attributes)
     found = ground.kept.stage(
         story,
-        "asking other customers how far to trust it",
+        "asking the validation customers how far to trust it",
         pessimism_form(),
-        lambda progress: pessimism(ground.spec, ground.model, data, outcomes, progress),
+        lambda progress: pessimism(ground.spec, ground.model, ground.valid, clone, settings.seed, progress),
     )
     if not found.tried:
-        story.say(
-            "too few paid events of other customers to say how far to trust it; doubt taken from each reward: "
-            f"{found.strength:g} standard deviations of the ensemble"
+        told = "too few paid events of the validation customers to say how far to trust it"
+    else:
+        naive, unit = found.tried[0], f"{ground.spec.currency} a decision"
+        told = (
+            f"choosing by it, close to the log, promises {report.figure(naive.promised)} {unit} more; by what the "
+            f"validation customers did it is {report.figure(naive.gain)} ± {report.figure(naive.error)}"
         )
-        return replace(settings.ppo, pessimism=found.strength)
-    _, promised, worth = found.tried[0]
-    unit = f"{ground.spec.currency} a decision"
-    story.say(
-        f"the actions it likes best promise {report.figure(promised)} {unit}, a model of other customers says "
-        f"{report.figure(worth)}; doubt taken from each reward: {found.strength:g} standard deviations of the ensemble"
-    )
+    story.say(f"{told}; doubt taken from each reward: {found.strength:g} standard deviations of the ensemble")
     return replace(settings.ppo, pessimism=found.strength)

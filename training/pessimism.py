@@ -1,114 +1,161 @@
-"""How much should a learner distrust the environment where its members differ? The validation customers answer.
+"""How much should a learner distrust the environment where its members differ? The validation customers' log answers.
 
-MOPO (Yu et al., NeurIPS 2020) takes λ · uncertainty from every reward; its λ is set by hand. Here two models that have
-nothing in common settle it: one learned from the training customers chooses actions, the other, learned from the
-validation customers, says what they are worth. Whoever chooses by a model's own numbers picks its errors along with
-its insights (the winner's curse); the second model does not share these errors. The smallest λ is taken under which
-the choices are worth as much as under the best, up to a standard error.
+MOPO (Yu et al., NeurIPS 2020) takes λ · uncertainty from every reward; its λ is set by hand. Here it is asked of a log
+that the environment was not learned from. For each λ the clone is tilted towards what the environment, less λ times its
+doubt, says is worth most, all as far from the log as PPO goes; what these policies earn at the logged decisions is
+estimated from what their customers really did (doubly robust, the environment's mean as its model). Whoever chooses by
+a model's own numbers picks its errors along with its insights (the winner's curse); a reward that was paid shares none
+of them. The smallest λ is taken under which the choices earn as much as under the best, up to a standard error.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from engine.records import Bools, Floats, Ints
+from engine.policy import Policy
+from engine.records import HOLD, Floats, Floats32, Ints
 from engine.spec import Spec
 from envs.disagreement import member_worths
 from envs.ensemble import EnsembleOutcomeModel
+from envs.outcomes import Turn
+from training import ope
 from training.agreement import ENOUGH
 from training.evidence import turns
-from training.fit import fit_outcome_model
+from training.intervals import Ratios
 from training.journeys import Journeys
-from training.members import OutcomeSettings, Progress
+from training.members import Progress
+from training.panels import probabilities_of
+from training.propensities import propensities_of
+from training.tilted import tilt
 
 STRENGTHS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 """The λ that are tried, in standard deviations of the ensemble."""
-ASKED = 4_000
-"""Validation decisions at most at which choices are compared."""
 UNKNOWN = 1.0
 """λ where the validation customers cannot tell: one standard deviation, some caution without evidence for more."""
-OFFERED = 24
-"""Eligible actions, drawn by chance, among which each choice is made."""
+FAR = 0.2
+"""KL(choices ‖ clone) in nats, the mean over decisions: as far as PPO goes (0.04 to 0.7 in four worlds). To take the
+best of all actions, as no learner does that is held to the log, asks what one of a hundred looks like by luck."""
+CELLS = 1_500_000
+"""Decisions times actions at most at which the members are asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What is gained over the log in a decision's window by choosing with this λ: what the environment promises, what
+    the validation customers' log says, and its standard error (customers as clusters). In the currency.
+    """
+
+    strength: float
+    promised: float
+    gain: float
+    error: float
 
 
 @dataclass(frozen=True, slots=True)
 class Pessimism:
-    """strength: λ. tried: each λ, what its choices promise, and what they are worth, per decision; empty where the
-    validation customers cannot tell.
-    """
+    """strength: λ. tried: by λ, ascending; empty where the validation customers cannot tell."""
 
     strength: float
-    tried: tuple[tuple[float, float, float], ...]
-
-    @property
-    def optimism(self) -> float:
-        """By how much choices without any pessimism promise more than they are worth, per decision."""
-        _, promised, worth = self.tried[0] if self.tried else (0.0, np.nan, np.nan)
-        return promised - worth
+    tried: tuple[Tried, ...]
 
 
 def pessimism(
     spec: Spec,
     model: EnsembleOutcomeModel,
-    data: tuple[Journeys, Journeys],
-    settings: OutcomeSettings,
+    valid: Journeys,
+    clone: Policy,
+    seed: int,
     progress: Progress | None = None,
 ) -> Pessimism:
-    """Choose λ for `model`, which was fitted to `data[0]`, with a second model fitted to `data[1]`.
+    """Choose λ for `model`, which was fitted to other customers than those of `valid`.
 
-    Looks one decision ahead only. The second model is stopped early by customers of `data[0]`, and learns from fewer
-    than the first, so it is the poorer judge; only errors that both share escape it. λ is UNKNOWN where they show fewer
-    than ENOUGH events that the reward counts.
+    Looks one decision ahead only, so what an action is worth later is not asked. Where the log is small its word is
+    vague, and the smallest λ wins. UNKNOWN where it shows fewer than ENOUGH events that the reward counts. Where the
+    log has no propensities those of `clone` stand in. Raises TrainingError for a log without decisions.
     """
-    train, valid = data
     paid = (spec.reward.each != 0) | (spec.reward.per_value != 0)
     if valid.counts[:, paid].sum() < ENOUGH:
         return Pessimism(UNKNOWN, ())
-    judge = fit_outcome_model(spec, valid, train, replace(settings, seed=settings.seed + 1), progress)
-    rows, action = offers(valid, np.random.default_rng(settings.seed))
-    first, second = (_worths(spec, m, valid, rows, action) for m in (model, judge))
-    mean, spread, truth = first.mean(axis=0), first.std(axis=0), second.mean(axis=0)
-    choices = [(mean - strength * spread).argmax(axis=1)[:, None] for strength in STRENGTHS]
-    promised, worth = (np.stack([np.take_along_axis(x, c, axis=1)[:, 0] for c in choices]) for x in (mean, truth))
-    best = worth[int(worth.mean(axis=1).argmax())]
-    close = [_close(best - own, valid.customer[rows]) for own in worth]
-    tried = zip(STRENGTHS, promised.mean(axis=1).tolist(), worth.mean(axis=1).tolist(), strict=True)
-    return Pessimism(STRENGTHS[int(np.argmax(close))], tuple(tried))
+    some = _some(valid, len(spec.catalogue.actions), seed)
+    worths = _worths(spec, model, some, progress)
+    mean, spread = worths.mean(axis=0), worths.std(axis=0)
+    log = _Log(some, mean, probabilities_of(clone, some.observation, some.mask), propensities_of(some, clone)[0])
+    found = [log.gain(log.choices(mean - strength * spread)) for strength in STRENGTHS]
+    best = found[int(np.argmax([gain.value() for _, gain in found]))][1]
+    gaps = [best.minus(gain) for _, gain in found]
+    close = [gap.value() <= gap.stderr() for gap in gaps]
+    tried = [Tried(s, p, g.value(), g.stderr()) for s, (p, g) in zip(STRENGTHS, found, strict=True)]
+    return Pessimism(STRENGTHS[close.index(True)], tuple(tried))
 
 
-def _close(gap: Floats, customer: Ints) -> bool:
-    """Is this gap [R] to the best within its standard error, customers as clusters?"""
-    each = np.bincount(customer, weights=gap - gap.mean())
-    return bool(gap.sum() <= np.sqrt((each**2).sum()))
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """Logged decisions [N] with mean [N, n], what the environment says of each action, the clone's probabilities
+    [N, n], and the propensities [N].
+    """
+
+    journeys: Journeys
+    mean: Floats
+    clone: Floats32
+    propensity: Floats
+
+    def choices(self, worth: Floats) -> Floats32:
+        """The clone, tilted towards `worth` [N, n] until it is FAR, or as far as it can be."""
+        mask, (low, high) = self.journeys.mask, (1e-4, 1e4)
+        better = (worth / max(float(worth[mask].std()), 1e-9)).astype(np.float32)
+        for _ in range(30):
+            middle = float(np.sqrt(low * high))
+            found = tilt(self.clone, better, mask, middle, 0.0)
+            low, high = (middle, high) if self._distance(found) > FAR else (low, middle)
+        return found
+
+    def _distance(self, chances: Floats32) -> float:
+        """KL(chances ‖ clone), the mean over decisions."""
+        ratio = np.divide(chances, self.clone, out=np.ones_like(chances), where=chances > 0)
+        return float((chances * np.log(ratio)).sum(axis=1).mean())
+
+    def gain(self, chances: Floats32) -> tuple[float, Ratios]:
+        """What the environment promises of these chances [N, n] beyond the log's, and what the log says of it."""
+        action, reward, customer = self.journeys.action, self.journeys.reward, self.journeys.customer
+        at = np.arange(len(action))
+        weight = chances[at, action] / self.propensity
+        expected, usual = ((p * self.mean).sum(axis=1) for p in (chances, self.clone))
+        value = ope.self_normalised_doubly_robust(reward, weight, self.mean[at, action], expected, customer)
+        return float((expected - usual).mean()), value.minus(ope.on_policy(reward, customer))
 
 
-def offers(journeys: Journeys, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Decisions [R] and for each OFFERED eligible actions [R, OFFERED], with repetition where there are fewer."""
-    rows: Ints = rng.permutation(len(journeys))[:ASKED]
-    mask: Bools = journeys.mask[rows]
-    key = np.where(mask, rng.random(mask.shape), -1.0)
-    order = np.argsort(-key, axis=1)[:, :OFFERED]
-    several = mask.sum(axis=1)[:, None]
-    return rows, np.take_along_axis(order, np.arange(order.shape[1]) % several, axis=1)
+def _some(valid: Journeys, actions: int, seed: int) -> Journeys:
+    """As many whole journeys, by chance, as CELLS allow."""
+    customers = len(valid.customer_ids)
+    share = min(1.0, CELLS / (len(valid) * actions))
+    drawn: Ints = np.sort(np.random.default_rng(seed).permutation(customers)[: max(1, int(customers * share))])
+    return valid.take(drawn)
 
 
-def _worths(spec: Spec, model: EnsembleOutcomeModel, journeys: Journeys, rows: Ints, action: Ints) -> Floats:
-    """What each member says that each offered action is worth, [M, R, offered]."""
-    asked = turns(spec, journeys)
-    found = []
-    for column in action.T:
-        now, zone = asked.now[rows], asked.zone[rows]
-        send_at = spec.catalogue.send_at_of(column, now, zone)
-        turn = replace(
-            asked,
-            observation=asked.observation[rows],
-            context=asked.context[rows],
-            action=column,
-            last_contact=asked.last_contact[rows],
-            now=now,
-            send_at=np.where(np.isnan(send_at) & (column != 0), now, send_at),
-            until=asked.until[rows],
-            zone=zone,
-        )
-        found.append(member_worths(model, turn))
-    return np.stack(found, axis=2)
+def _worths(spec: Spec, model: EnsembleOutcomeModel, journeys: Journeys, progress: Progress | None) -> Floats:
+    """What each member says that each action is worth, [M, N, n]; 0 where it is not eligible."""
+    logged, actions = turns(spec, journeys), len(spec.catalogue.actions)
+    found = np.zeros((model.members, len(journeys), actions))
+    for action in range(actions):
+        rows = np.flatnonzero(journeys.mask[:, action])
+        if len(rows):
+            found[:, rows, action] = member_worths(model, _instead(spec, logged, rows, action))
+        if progress is not None:
+            progress(action + 1, actions)
+    return found
+
+
+def _instead(spec: Spec, logged: Turn, rows: Ints, action: int) -> Turn:
+    """These decisions [R] with another action; one whose timing had passed goes out at once."""
+    now, zone, chosen = logged.now[rows], logged.zone[rows], np.full(len(rows), action)
+    send_at = spec.catalogue.send_at_of(chosen, now, zone)
+    return Turn(
+        observation=logged.observation[rows],
+        context=logged.context[rows],
+        action=chosen,
+        last_contact=logged.last_contact[rows],
+        now=now,
+        send_at=np.where(np.isnan(send_at) & (chosen != HOLD), now, send_at),
+        until=logged.until[rows],
+        zone=zone,
+    )
