@@ -5,9 +5,10 @@ that the environment was not learned from. For each λ the clone is tilted towar
 doubt, says is worth most, all as far from the log as PPO goes; what these policies earn at the logged decisions is
 estimated from what their customers really did (doubly robust, the environment's mean as its model). Whoever chooses by
 a model's own numbers picks its errors along with its insights (the winner's curse); a reward that was paid shares none
-of them. The smallest λ is taken under which the choices earn as much as under the best, up to a standard error.
+of them. The smallest λ is taken under which the choices do not earn clearly less than under the best.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,8 @@ UNKNOWN = 1.0
 FAR = 0.2
 """KL(choices ‖ clone) in nats, the mean over decisions: as far as PPO goes (0.04 to 0.7 in four worlds). To take the
 best of all actions, as no learner does that is held to the log, asks what one of a hundred looks like by luck."""
+SURE = 2.0
+"""Standard errors by which a smaller λ has to be worse before it is left: of six λ one is always lucky."""
 CELLS = 1_500_000
 """Decisions times actions at most at which the members are asked."""
 
@@ -81,11 +84,15 @@ def pessimism(
     mean, spread = worths.mean(axis=0), worths.std(axis=0)
     log = _Log(some, mean, probabilities_of(clone, some.observation, some.mask), propensities_of(some, clone)[0])
     found = [log.gain(log.choices(mean - strength * spread)) for strength in STRENGTHS]
-    best = found[int(np.argmax([gain.value() for _, gain in found]))][1]
-    gaps = [best.minus(gain) for _, gain in found]
-    close = [gap.value() <= gap.stderr() for gap in gaps]
     tried = [Tried(s, p, g.value(), g.stderr()) for s, (p, g) in zip(STRENGTHS, found, strict=True)]
-    return Pessimism(STRENGTHS[close.index(True)], tuple(tried))
+    return Pessimism(STRENGTHS[_first_close([gain for _, gain in found])], tuple(tried))
+
+
+def _first_close(gains: Sequence[Ratios]) -> int:
+    """The first that is not clearly worse than the best: by no more than SURE standard errors, paired."""
+    best = int(np.argmax([gain.value() for gain in gains]))
+    gaps = (gains[best].minus(gain) for gain in gains[:best])
+    return next((i for i, gap in enumerate(gaps) if gap.value() <= SURE * gap.stderr()), best)
 
 
 @dataclass(frozen=True, slots=True)

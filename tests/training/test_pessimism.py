@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.records import Floats32
 from envs.disagreement import disagreement, member_worths
@@ -12,6 +14,7 @@ from envs.ensemble import EnsembleOutcomeModel
 from envs.simulate import by_policy, simulate, steps, write_log
 from envs.worlds import world
 from tests.training.played import play
+from training import ope
 from training.clone import FitSettings, clone_behaviour
 from training.evidence import turns
 from training.expected import ExpectedOutcomes
@@ -20,7 +23,7 @@ from training.journeys import Journeys
 from training.logs import read_log
 from training.members import OutcomeSettings
 from training.network import NetworkPolicy, Shape, uniform
-from training.pessimism import STRENGTHS, UNKNOWN, Pessimism, pessimism
+from training.pessimism import STRENGTHS, UNKNOWN, Pessimism, _first_close, pessimism
 from training.rollout import expected_returns, returns
 
 PLACE = world("retail")
@@ -99,7 +102,7 @@ def test_mean_rewards_have_the_mean_of_drawn_ones(learned: tuple[EnsembleOutcome
     assert mean.std() < 0.6 * drawn.std()
 
 
-def test_the_strength_is_the_smallest_whose_choices_earn_as_much_as_any(
+def test_the_strength_is_the_smallest_whose_choices_do_not_earn_clearly_less(
     learned: tuple[EnsembleOutcomeModel, Journeys, Journeys],
 ) -> None:
     model, _, valid = learned
@@ -109,9 +112,17 @@ def test_the_strength_is_the_smallest_whose_choices_earn_as_much_as_any(
     errors = {tried.strength: tried.error for tried in found.tried}
     best = max(gains, key=lambda strength: gains[strength])
     assert found.strength <= best
-    assert gains[best] - gains[found.strength] <= errors[best] + errors[found.strength]
+    assert gains[best] - gains[found.strength] <= 2 * (errors[best] + errors[found.strength])
     promised = [tried.promised for tried in found.tried]
     assert promised == sorted(promised, reverse=True)  # more doubt never finds what looks better without it
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 5))
+def test_the_best_is_as_good_as_itself(seed: int, best: int) -> None:
+    """Its gap to itself is 0 but for rounding, with no error at all; a larger λ was once taken for that."""
+    drawn = np.random.default_rng(seed).normal(size=(6, 50))
+    drawn[best] += 10.0
+    assert _first_close([ope.on_policy(values) for values in drawn]) == best
 
 
 def test_one_member_that_raves_about_a_bad_action_is_not_believed() -> None:
