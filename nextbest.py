@@ -144,8 +144,18 @@ def tune(run_id: str | None, trials: int, seconds: int | None, seed: int) -> Non
     "--truth", help="A log that the first bundle's policy wrote itself: its value is shown beside the estimate."
 )
 @click.option("--model", help="Registered model whose champion is judged beside them. [default: the spec's name]")
+@click.option(
+    "--look",
+    type=click.IntRange(1),
+    help="You look again and again: this is the K-th time. All looks share the error of one. [default: the only look]",
+)
 def evaluate(
-    run_id: str | None, bundles: tuple[Path, ...], log: str | None, truth: str | None, model: str | None
+    run_id: str | None,
+    bundles: tuple[Path, ...],
+    log: str | None,
+    truth: str | None,
+    model: str | None,
+    look: int | None,
 ) -> None:
     """Estimate what the trained policies are worth.
 
@@ -158,7 +168,7 @@ def evaluate(
     """
     from training.evaluate import run
 
-    run(run_id, bundles, log, truth, model)
+    run(run_id, bundles, (log, truth), model, look)
 
 
 @main.command()

@@ -130,7 +130,7 @@ def _estimate(bundle: Path, log: Path, truth: Path) -> "Report":
     from training.evaluate import run as evaluate
 
     with (log / "evaluate.txt").open("w") as said, redirect_stdout(said):
-        return evaluate(candidates=[bundle], log=str(log), truth=str(truth))
+        return evaluate(candidates=[bundle], logs=(str(log), str(truth)))
 
 
 def _clicks(report: "Report") -> tuple[str, str, str, str]:

@@ -5,7 +5,7 @@ Every candidate is judged as its bundle: what is evaluated is byte for byte what
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -19,7 +19,7 @@ from training import summary
 from training.alike import alike
 from training.candidates import CLONE
 from training.differences import Difference, Side, difference
-from training.evaluation import CHAMPION, ERROR, Evaluation, Reigning, Report
+from training.evaluation import CHAMPION, Evaluation, Reigning, Report, error_of
 from training.intervals import Estimate, refused
 from training.journeys import Journeys
 from training.judge import Judge
@@ -46,7 +46,7 @@ ON_POLICY = ("coverage", "propensities", "overlap")
 class Setting:
     """What candidates are evaluated with. test: customers, held_out: that no candidate has seen. behaviour: the clone
     that stands in for missing propensities. model: the learned environment. oracle: the truth, where it is
-    known. champion: NAME/VERSION and bundle of who is served now.
+    known. champion: NAME/VERSION and bundle of who is served now. look, earlier: as in `Report`.
     """
 
     spec: Spec
@@ -56,12 +56,15 @@ class Setting:
     model: OutcomeModel | None = None
     oracle: Oracle | None = None
     champion: tuple[str, Bundle] | None = None
+    look: int | None = None
+    earlier: int = 0
 
 
 def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, story: Story | None = None) -> Report:
     """Judge each candidate. Raises TrainingError when the test customers cannot judge anybody."""
     rivals = max(1, sum(name != CLONE for name in candidates))
-    judge = Judge(setting.spec, setting.test, setting.behaviour, seed, ERROR / rivals, setting.model)
+    error = error_of(setting.look)
+    judge = Judge(setting.spec, setting.test, setting.behaviour, seed, error / rivals, setting.model)
     judged, found = dict[str, Judged](), list[Evaluation]()
     story = story or Story(Console(quiet=True))
     with story.stage("estimating what the candidates are worth") as progress:
@@ -74,7 +77,7 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
         for done, (name, policy) in enumerate(candidates.items()):
             progress(len(candidates) + done, 2 * len(candidates))
             mine = judged[name].side
-            over = [difference(mine, o, other, ERROR / rivals, seed) for other, o in others.items() if mine and o]
+            over = [difference(mine, o, other, error / rivals, seed) for other, o in others.items() if mine and o]
             found.append(_evaluate((name, policy), judged[name], tuple(over), setting, seed))
     return Report(
         currency=setting.spec.currency,
@@ -83,10 +86,13 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
         logged=judge.logged(),
         evaluations=tuple(found),
         estimated=judge.estimated,
+        error=error,
         held_out=setting.held_out,
         champion=reigning,
         alike={name: c.gain for name, c in constants.items()},
         excused=tuple(name for name, c in constants.items() if not _rival(c)),
+        look=setting.look,
+        earlier=setting.earlier,
     )
 
 
@@ -139,26 +145,28 @@ def _environment(policy: Policy, setting: Setting, seed: int) -> Estimate:
 def run(
     run_id: str | None = None,
     candidates: Sequence[Path] = (),
-    log: str | None = None,
-    truth: str | None = None,
+    logs: tuple[str | None, str | None] = (None, None),
     model: str | None = None,
+    look: int | None = None,
     store: Path = Path("mlruns"),
 ) -> Report:
     """The `evaluate` verb.
 
     Without options: the candidates of a training (default: the latest) on the held-out customers of its log;
     everything is kept in its MLflow run. `model`: the registered model (default: the spec's name) whose champion is
-    judged beside them, if it has one. `log`: another log instead, all of its customers. `candidates`:
-    bundle folders instead of a training, with `log`. `truth`: a log that the first bundle's policy (of a
-    training: the behaviour clone's) wrote itself. Raises LogError, BundleError, StoreError, TrainingError.
+    judged beside them, if it has one. `logs`: another log instead, all of its customers; and a log that the first
+    bundle's policy (of a training: the behaviour clone's) wrote itself, the truth. `candidates`: bundle folders instead
+    of a training, with a log. `look`: which of several, see `error_of`. Raises LogError, BundleError, StoreError,
+    TrainingError.
     """
     one_thread()
+    log, truth = logs
     story = Story(Console())
     if candidates:
         if log is None:
             raise TrainingError("found bundles to evaluate, expected the log to evaluate them on as well (--log)")
         named = _named([Bundle.load(folder) for folder in candidates])
-        setting = _elsewhere(named, (log, truth), next(iter(named)), story)
+        setting = replace(_elsewhere(named, (log, truth), next(iter(named)), story), look=look)
         report = evaluate({name: b.policy for name, b in named.items()}, setting, story=story)
         summary.show(report, story.console)
         summary.caution(named.values(), story.console)
@@ -170,6 +178,8 @@ def run(
             setting = _as_trained(trained, model or trained.spec.name)
     else:
         setting = _elsewhere(trained.bundles, (log, truth), CLONE, story)
+    earlier = 0 if look else trained.tracking.evaluated_before(trained.run)
+    setting = replace(setting, look=look, earlier=earlier)
     report = evaluate({name: b.policy for name, b in trained.bundles.items()}, setting, trained.seed, story)
     summary.show(report, story.console)
     summary.caution(trained.bundles.values(), story.console)

@@ -20,6 +20,19 @@ ERROR = 0.05
 """
 
 
+def error_of(look: int | None) -> float:
+    """The k-th look's share of ERROR: ERROR / (k (k + 1)); None = there is only one.
+
+    These add up to ERROR over all looks that there may ever be. A union bound, so it holds whatever was learned or
+    promoted in between, and however the looks' customers overlap. Raises ValueError for a look before the first.
+    """
+    if look is None:
+        return ERROR
+    if look < 1:
+        raise ValueError(f"look: found {look}, expected 1 for the first, 2 for the second and so on")
+    return ERROR / (look * (look + 1))
+
+
 @dataclass(frozen=True, slots=True)
 class Truth:
     """What is known to be true of a policy: its value and its gain over the logging policy, each with
@@ -90,7 +103,9 @@ class Report:
     ERROR; `bound` of each evaluation holds its share of it. estimated: propensities were estimated. held_out: no
     candidate has learned from these customers, for all that is known. champion: None where there was none. alike: the
     gain over the log of each constant that candidates are compared with (training/alike.py). excused: those of them
-    that nobody has to beat, since they do harm, or do not themselves earn more than the log for certain.
+    that nobody has to beat, since they do harm, or do not themselves earn more than the log for certain. look: which
+    of several, see `error_of`; None = the only one. earlier: evaluations of this experiment's other trainings that it
+    does not know of.
     """
 
     currency: str
@@ -104,6 +119,8 @@ class Report:
     champion: Reigning | None = None
     alike: Mapping[str, Estimate] = field(default_factory=dict)
     excused: tuple[str, ...] = ()
+    look: int | None = None
+    earlier: int = 0
 
     @property
     def who(self) -> str:

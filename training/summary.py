@@ -9,7 +9,7 @@ from training import heat_maps
 from training import report as drawing
 from training.candidates import CLONE, CONSTANTS
 from training.differences import NO_GAIN, Difference, beats, closest
-from training.evaluation import EVALUATION, Evaluation, Report
+from training.evaluation import ERROR, EVALUATION, Evaluation, Report
 from training.intervals import Estimate
 from training.report import figure
 from training.trained import Trained
@@ -102,6 +102,7 @@ def keep(report: Report, trained: Trained) -> None:
     rows = [row for e in report.evaluations for row in _drawn(e)]
     with tracking.reopened(parent) as run:
         run.text(EVALUATION, report.to_json())
+        run.tags({"evaluated": "yes"})
         run.text("evaluation/evaluation.md", page(report))
         if rows:
             run.plot("estimates", drawing.estimates(rows, report.currency, report.logged.value))
@@ -236,6 +237,15 @@ def _notes(report: Report) -> Sequence[str]:
         gain = report.champion.gain
         told = f"gains {span(gain)} over the log" if gain.supported else f"cannot be compared: {gain.note}"
         found.append(f"The champion, {report.champion.model}, {told}.")
+    if report.look is not None:
+        share = f"{figure(report.error, digits=2)} of the error of {ERROR:g} that all looks share"
+        found.append(f"Look {report.look}: lower bounds are at {share}.")
+    if report.earlier:
+        found.append(
+            f"Other trainings of this experiment were evaluated before ({report.earlier}): the error of {ERROR:g} is "
+            "this look's alone. Who looks again and again promotes by luck in the end; "
+            f"`nextbest evaluate --look {report.earlier + 1}` lets all looks share it."
+        )
     if any(e.environment for e in report.evaluations):
         found.append("The environment's value is a model's answer, without an interval of the value.")
     return found

@@ -198,6 +198,12 @@ class Tracking:
         found = self.client.search_runs(ids, wanted, order_by=["start_time ASC"])
         return [Candidate(r.info.run_name, r.info.run_id, self.artifact(r.info.run_id, BUNDLE)) for r in found]
 
+    def evaluated_before(self, parent: str) -> int:
+        """How many other trainings of the same experiment have been evaluated (their tag says so)."""
+        ids = [self.record(parent).info.experiment_id]
+        found = self.client.search_runs(ids, "tags.evaluated = 'yes'")
+        return sum(r.info.run_id != parent for r in found)
+
     def artifact(self, run_id: str, path: str) -> Path:
         """A run's artifact on this machine. Raises TrainingError if it is not there."""
         # Not client.download_artifacts: it copies what lies here anyway.

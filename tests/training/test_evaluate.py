@@ -228,11 +228,32 @@ def test_bundles_on_another_log_through_the_verb(tmp_path: Path, capsys: pytest.
     network = TwoTower(Shape(SPEC.encoder.size, SPEC.attributes.size, embedding=4, hidden=8), epsilon=0.3)
     export.export_bundle(network, SPEC, {"name": "mine"}, tmp_path / "bundle")
     log, truth = single_decisions(tmp_path / "log", 3, 0.4), single_decisions(tmp_path / "truth", 4, 0.8)
-    found = verb.run(candidates=[tmp_path / "bundle"], log=str(log), truth=str(truth))
+    found = verb.run(candidates=[tmp_path / "bundle"], logs=(str(log), str(truth)))
     assert found.evaluations[0].truth is not None
     assert "mine" in capsys.readouterr().out
     with pytest.raises(TrainingError, match="expected the log to evaluate them on"):
         verb.run(candidates=[tmp_path / "bundle"])
+
+
+def test_a_later_look_asks_for_more(journeys: Journeys, capsys: pytest.CaptureFixture[str]) -> None:
+    """The estimate stays, its lower bound is at the look's share of the error, and the reader is told."""
+    setting = verb.Setting(PLACE.spec, journeys, True)
+    first, third = (verb.evaluate({"mixed": Mixed()}, replace(setting, look=look)) for look in (None, 3))
+    assert first.evaluations[0].gain == third.evaluations[0].gain
+    assert first.evaluations[0].bound is not None
+    assert third.evaluations[0].bound is not None
+    assert third.evaluations[0].bound < first.evaluations[0].bound
+    assert third.error == pytest.approx(0.05 / 12)
+    summary.show(third, Console(width=200))
+    assert "Look 3: lower bounds are at 0.0042 of the error of 0.05 that all looks share." in capsys.readouterr().out
+
+
+def test_who_looked_before_without_counting_is_told(journeys: Journeys, capsys: pytest.CaptureFixture[str]) -> None:
+    found = verb.evaluate({"mixed": Mixed()}, verb.Setting(PLACE.spec, journeys, True, earlier=2))
+    summary.show(found, Console(width=400))
+    told = capsys.readouterr().out
+    assert "were evaluated before (2)" in told
+    assert "`nextbest evaluate --look 3`" in told
 
 
 def test_the_report_is_plain_json(journeys: Journeys) -> None:

@@ -7,6 +7,8 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.bundle import Bundle
 from engine.errors import TrainingError
@@ -14,7 +16,7 @@ from tests.training.small_log import SPEC
 from training import export, gate, verdicts
 from training.candidates import CLONE
 from training.differences import Difference
-from training.evaluation import EVALUATION, Evaluation, Reigning, Report, Truth
+from training.evaluation import ERROR, EVALUATION, Evaluation, Reigning, Report, Truth, error_of
 from training.harms import Harm
 from training.intervals import Estimate, refused
 from training.network import Shape, TwoTower
@@ -203,6 +205,25 @@ def test_a_champion_that_cannot_be_judged_keeps_nobody_out() -> None:
     assert found.champion == "ppo"
     assert found.why.endswith("; not compared with shop/1: why")
     assert Report.from_json(judged.to_json()) == judged
+
+
+@given(st.integers(1, 1_000))
+def test_all_looks_together_err_as_often_as_one(looks: int) -> None:
+    shares = [error_of(look) for look in range(1, looks + 1)]
+    assert sum(shares) < ERROR
+    assert sum(shares) == pytest.approx(ERROR * looks / (looks + 1))  # as good as all of it is spent in the end
+    assert shares == sorted(shares, reverse=True)
+    assert error_of(None) == ERROR
+
+
+def test_a_look_among_others_says_so() -> None:
+    found = replace(report(evaluation(CLONE, 0.0), evaluation("ppo", 1.0)), error=error_of(2), look=2)
+    assert "error 0.0083, the share of look 2, shared by all candidates" in gate.choose(found, True).why
+
+
+def test_there_is_no_look_before_the_first() -> None:
+    with pytest.raises(ValueError, match="look: found 0, expected 1 for the first"):
+        error_of(0)
 
 
 def test_no_clone_and_no_winner_is_an_error() -> None:

@@ -41,6 +41,15 @@ def status(store: Tracking, run: Run) -> str:
     return str(store.record(run.id).info.status)
 
 
+def test_trainings_that_were_evaluated_are_counted(store: Tracking) -> None:
+    runs = list[str]()
+    for evaluated in (True, True, False):
+        with store.run("training", "counted") as run:
+            run.tags({"kind": "training"} | ({"evaluated": "yes"} if evaluated else {}))
+        runs.append(run.id)
+    assert [store.evaluated_before(run) for run in runs] == [1, 1, 2]
+
+
 def test_a_run_keeps_what_it_is_told(store: Tracking) -> None:
     with store.run("one", "shop") as run:
         run.params({"seed": 3})

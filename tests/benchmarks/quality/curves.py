@@ -43,7 +43,7 @@ def run(cell: Cell) -> dict[str, Any]:
     parts = log_of(place, int(cell["customers"]), seed).split(seed)
     plan = Plan.of(Wishes(seed=seed, steps=cell.get("steps")), len(parts[0]))
     with TemporaryDirectory() as folder:
-        way = whole_way(place.spec, parts, plan, seed, Path(folder), story)
+        way = whole_way(place.spec, parts, plan, Path(folder), story)
         values = {name: worth(place, bundle.policy, fresh) for name, bundle in way.bundles.items()}
     verdict, willing = choose(way.report, way.certificate.passed), choose(way.report, True)
     found = {"candidates": values, "logging": worth(place, place.logging_policy(), fresh)}

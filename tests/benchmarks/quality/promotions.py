@@ -26,25 +26,47 @@ from tests.benchmarks.quality.study import Cell, Line, Study
 from tests.benchmarks.quality.whole_way import whole_way
 from training.candidates import CLONE
 from training.gate import choose
+from training.journeys import Journeys
 from training.story import Story
 from training.train import Plan, Wishes
 
 
 def run(cell: Cell) -> dict[str, Any]:
-    """One log, one verdict. gain: the champion's true gain per customer and its standard error, None for the clone."""
+    """One log, one verdict; or, with `looks`, a log that grows by as many customers each time, until somebody is
+    promoted. gain: the champion's true gain per customer and its standard error, None for the clone.
+    """
     torch.set_num_threads(1)
-    place, seed, story = world(cell["world"]), int(cell["seed"]), Story(Console(quiet=True))
+    place, seed, looks = world(cell["world"]), int(cell["seed"]), int(cell.get("looks", 1))
     spec = free(place.spec) if cell.get("free") else place.spec
-    parts = log_of(place, int(cell["customers"]), seed, spec).split(seed)
+    log = log_of(place, int(cell["customers"]), seed, spec)
+    for look in range(1, looks + 1):
+        known = log.take(np.arange(len(log.customer_ids) * look // looks))
+        found = _verdict(spec, known, (look if looks > 1 else None), cell)
+        if found["promoted"]:
+            break
+    return found
+
+
+def _verdict(spec: Spec, log: Journeys, look: int | None, cell: Cell) -> dict[str, Any]:
+    seed, place = int(cell["seed"]), world(cell["world"])
+    parts = log.split(seed)
     plan = Plan.of(Wishes(seed=seed, steps=cell["steps"]), len(parts[0]))
     with TemporaryDirectory() as folder:
-        way = whole_way(spec, parts, plan, seed, Path(folder), story)
+        way = whole_way(spec, parts, plan, Path(folder), Story(Console(quiet=True)), look)
         choice = choose(way.report, way.certificate.passed)
         champion = way.bundles[choice.champion].policy
         gain = None if choice.champion == CLONE else _gain(place, champion, cell)
     failed = [check.name for check in way.certificate.failures()]
     bounds = {v.candidate: round(v.bound, 4) for v in choice.verdicts if v.bound is not None}
-    return {"champion": choice.champion, "promoted": choice.beats, "gain": gain, "failed": failed, "bounds": bounds}
+    seen = {} if look is None else {"look": look}
+    return {
+        "champion": choice.champion,
+        "promoted": choice.beats,
+        "gain": gain,
+        "failed": failed,
+        "bounds": bounds,
+        **seen,
+    }
 
 
 def free(spec: Spec) -> Spec:
@@ -62,12 +84,13 @@ def _gain(place: World, champion: Policy, cell: Cell) -> list[float]:
 
 
 def table(lines: Sequence[Line]) -> str:
-    """A row per world and size of log."""
+    """A row per world, size of log and number of looks."""
     rows = ["| world | customers | logs | promoted | of these harmful | mean true gain | certificates failed |"]
     rows.append("|---|---:|---:|---:|---:|---:|---:|")
     groups: dict[tuple[str, int], list[Line]] = {}
     for line in lines:
         name = str(line.cell["world"]) + (", free" if line.cell.get("free") else "")
+        name += f", {line.cell['looks']} looks" if "looks" in line.cell else ""
         groups.setdefault((name, int(line.cell["customers"])), []).append(line)
     for (name, customers), own in sorted(groups.items()):
         gains = [line.found["gain"] for line in own if line.found["promoted"]]
@@ -79,8 +102,8 @@ def table(lines: Sequence[Line]) -> str:
     return "\n".join(rows)
 
 
-def _cells(name: str, customers: int, logs: int, steps: int, free: bool = False, fresh: int = 2_000) -> list[Cell]:
-    common = {"world": name, "customers": customers, "steps": steps, "fresh": fresh, "free": free}
+def _cells(name: str, customers: int, logs: int, steps: int, fresh: int = 2_000, **more: Any) -> list[Cell]:
+    common = {"world": name, "customers": customers, "steps": steps, "fresh": fresh, "free": False, **more}
     return [{**common, "seed": seed} for seed in range(1, logs + 1)]
 
 
@@ -90,9 +113,10 @@ PROMOTIONS = Study(
     cells=[
         *_cells("null", 600, 200, 20_000, free=True),
         *_cells("null", 600, 20, 20_000),
+        *_cells("null", 1_200, 60, 20_000, free=True, looks=4),
         *(cell for name in ("confounded", "delayed", "rare") for cell in _cells(name, 2_000, 20, 40_000)),
     ],
-    short=_cells("null", 150, 1, 2_000, fresh=100),
+    short=_cells("null", 300, 1, 2_000, fresh=100, free=True, looks=2),
     run=run,
     table=table,
 )

@@ -49,7 +49,7 @@ def run(cell: Cell) -> dict[str, Any]:
     plan = Plan.of(Wishes(seed=seed, steps=cell.get("steps")), len(parts[0]))
     with TemporaryDirectory() as folder:
         try:
-            way = whole_way(spec, parts, plan, seed, Path(folder), Story(Console(quiet=True)))
+            way = whole_way(spec, parts, plan, Path(folder), Story(Console(quiet=True)))
         except TrainingError as refused:
             return found | {"refused": str(refused)}
         return found | _verdict(spec, parts[2], way)

@@ -66,7 +66,7 @@ def _trained(
     """The bundles of all candidates, and what environment, test customers and gate say of them."""
     (folder, story), seed = place, int(cell["seed"])
     plan = Plan.of(Wishes(seed=seed, steps=cell.get("steps")), len(data.train))
-    way = whole_way(spec, (data.train, data.valid, data.test), plan, seed, folder, story)
+    way = whole_way(spec, (data.train, data.valid, data.test), plan, folder, story)
     details: dict[str, dict[str, Any]] = {}
     for e in way.report.evaluations:
         params = way.made[e.candidate].params

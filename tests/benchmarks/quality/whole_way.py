@@ -18,6 +18,8 @@ from training.network import NetworkPolicy
 from training.story import Story
 from training.train import Plan
 
+Parts = tuple[Journeys, Journeys, Journeys]
+
 
 @dataclass(frozen=True, slots=True)
 class Way:
@@ -31,11 +33,12 @@ class Way:
     report: Report
 
 
-def whole_way(
-    spec: Spec, parts: tuple[Journeys, Journeys, Journeys], plan: Plan, seed: int, folder: Path, story: Story
-) -> Way:
-    """`parts`: training, validation, test. Bundles are written below `folder`. A failed certificate stops nothing."""
-    train, valid, test = parts
+def whole_way(spec: Spec, parts: Parts, plan: Plan, folder: Path, story: Story, look: int | None = None) -> Way:
+    """`parts`: training, validation, test. Bundles are written below `folder`. look: as in `Report`.
+
+    A failed certificate stops nothing.
+    """
+    (train, valid, test), seed = parts, plan.candidates.seed
     clone = clone_behaviour(spec, train, valid, plan.clone)
     with story.stage("learning what customers do"):
         model = fit_outcome_model(spec, train, valid, plan.outcomes)
@@ -46,7 +49,7 @@ def whole_way(
     for one in candidates(Ground(spec, train, valid, model, clone, checked.card()), plan.candidates, story):
         made[one.name] = one
         bundles[one.name] = export_bundle(one.network, spec, {"name": one.name}, folder / one.name)
-    setting = Setting(spec, test, True, bundles[CLONE].policy, model)
+    setting = Setting(spec, test, True, bundles[CLONE].policy, model, look=look)
     with story.stage("judging"):
         report = evaluate({name: bundle.policy for name, bundle in bundles.items()}, setting, seed)
     return Way(checked, made, bundles, report)
