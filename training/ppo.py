@@ -260,10 +260,18 @@ class _Watch(BaseCallback):
 
 
 def gamma_of(spec: Spec, journeys: Journeys) -> float:
-    """The discount over the mean gap between decisions; 0 where every customer has one: then nothing follows."""
+    """The discount over the mean gap between decisions, at most 1 − 1 / T where journeys have T decisions at most; 0
+    where every customer has one: then nothing follows.
+
+    Who has seen T decisions knows nothing of what comes after them: a discount that looks further makes the critic
+    bootstrap from states that no journey reached (Jiang, Kulesza, Singh & Lewis 2015, "The dependence of effective
+    planning horizon on model accuracy"). Without any discount the journey's end is the end, and γ stays 1.
+    """
     same = journeys.customer[1:] == journeys.customer[:-1]
-    gaps = np.diff(journeys.decided_at)[same]
-    return float(spec.reward.discount_per_day ** (gaps.mean() / DAY)) if len(gaps) else 0.0
+    if not same.any() or spec.reward.discount_per_day >= 1.0:
+        return float(same.any())
+    gap = float(np.diff(journeys.decided_at)[same].mean()) / DAY
+    return float(min(spec.reward.discount_per_day**gap, 1.0 - 1.0 / (int(journeys.step.max()) + 1)))
 
 
 def scale_of(journeys: Journeys) -> float:

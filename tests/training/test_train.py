@@ -170,6 +170,18 @@ def test_a_journey_of_one_decision_has_no_future(journeys: tuple[Journeys, Journ
     assert ppo.gamma_of(SPEC, one) == 0.0
 
 
+def test_nobody_plans_further_than_a_journey_is_long(journeys: tuple[Journeys, Journeys, Journeys]) -> None:
+    """0.99 a day looks a hundred days ahead; who saw a week of it bootstraps from what no journey reached."""
+    longest = int(journeys[0].step.max()) + 1
+    assert ppo.gamma_of(SPEC, journeys[0]) <= 1 - 1 / longest
+    assert ppo.gamma_of(_discounted(0.5), journeys[0]) < 1 - 1 / longest
+    assert ppo.gamma_of(_discounted(1.0), journeys[0]) == 1.0
+
+
+def _discounted(per_day: float) -> Spec:
+    return replace(SPEC, reward=replace(SPEC.reward, discount_per_day=per_day))
+
+
 def test_the_best_constant_is_one_that_the_log_tried(
     journeys: tuple[Journeys, Journeys, Journeys], model: EnsembleOutcomeModel
 ) -> None:
