@@ -32,7 +32,7 @@ from envs.laws import (
     number_of,
     spread_of,
 )
-from envs.networks import Inputs, Networks
+from envs.networks import Inputs, Networks, told_of
 from envs.outcomes import Latent, Turn
 from envs.replay import Replay
 
@@ -296,12 +296,3 @@ class EnsembleOutcomeModel:
 def possible(law: Stream, turn: Turn) -> Bools:
     """Bools [B]: nothing happens in an empty window, and nobody answers what does not go out in it."""
     return gone_out(turn.send_at, turn.until) if law.answer else np.asarray(turn.until > turn.now, bool)
-
-
-def told_of(events: EventColumns, n: int, kinds: int) -> Floats32:
-    """log(1 + counts) and signed log(1 + |values|) of each kind, float32 [n, 2 K], as the context networks see them."""
-    cell = events.row * kinds + events.kind
-    counts = np.bincount(cell, minlength=n * kinds).reshape(n, kinds)
-    values = np.bincount(cell, weights=events.value, minlength=n * kinds).reshape(n, kinds)
-    parts = [np.log1p(counts), np.copysign(np.log1p(np.abs(values)), values)]
-    return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine.records import DAY, Floats32, Ints
+from engine.records import DAY, EventColumns, Floats32, Ints
 from envs.excitation import Excitation
 from envs.laws import gone_out
 from envs.outcomes import Turn
@@ -78,3 +78,12 @@ class Inputs:
     @property
     def size(self) -> int:
         return len(self.centre) + int(self.attributes.shape[1]) + 2 + len(self.level)
+
+
+def told_of(events: EventColumns, n: int, kinds: int) -> Floats32:
+    """log(1 + counts) and signed log(1 + |values|) of each kind, float32 [n, 2 K], as the context networks see them."""
+    cell = events.row * kinds + events.kind
+    counts = np.bincount(cell, minlength=n * kinds).reshape(n, kinds)
+    values = np.bincount(cell, weights=events.value, minlength=n * kinds).reshape(n, kinds)
+    parts = [np.log1p(counts), np.copysign(np.log1p(np.abs(values)), values)]
+    return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")
