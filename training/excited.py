@@ -6,9 +6,9 @@ explain a log as well and would leave nothing over, but only what adds up in the
 Beside a network that hears nothing of past contacts, the rates are those of the largest likelihood that are at least 0.
 It is concave in them, and of the windows in which nothing happened it needs only sums. A rate has to be beyond luck:
 each pays so many standard errors (customers as clusters) that in a log where nothing is excited all of them are 0, but
-for one log in twenty (a lasso, its price by Bonferroni over all rates of all streams). Those that stay are found again
-without that price (the relaxed lasso: Meinshausen 2007). Where none does, the model is to the digit what it is without
-excitation.
+nominally for one log in twenty at most (a lasso, its price by Bonferroni over all rates of all streams). Those that
+stay are found again without that price (the relaxed lasso: Meinshausen 2007). Where none does, the model is to the
+digit what it is without excitation.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ MOST = 200_000
 EACH = 40_000
 """At most so many of those that a stream followed, and of those that it did not, are looked at one by one."""
 FALSE = 0.05
-"""Share of the logs where nothing is excited in which something is found, at most."""
+"""Share of the logs where nothing is excited in which something is found, nominally at most."""
 LEAST = 0.05
 """A rate of so few of its standard errors is none."""
 TINY = 1e-6
