@@ -106,6 +106,18 @@ class Encoder:
         """Which columns of an observation the context makes; the others are history and clock."""
         return np.flatnonzero([name.startswith("context:") for name in self.names])
 
+    def count_columns(self, counters: Ints) -> Ints:
+        """The columns [c, half-lives] of some of the fold's counters, the shortest half-life first."""
+        halves = len(self.fold.half_lives)
+        return np.asarray(counters[:, None] * halves + np.arange(halves), np.int64)
+
+    @property
+    def contact_columns(self) -> Ints:
+        """Which columns tell of past contacts: their counts, the times since, the shares of caps."""
+        counts = self.count_columns(np.flatnonzero(self.fold.contact.any(axis=0))).ravel()
+        others = np.flatnonzero([name.startswith(("since:contact", "cap:")) for name in self.names])
+        return np.concatenate([counts, others])
+
     def observe(self, state: JourneyState, context: Floats, now: Floats, zone: Ints) -> Floats32:
         """Observations [B, d] of B customers at `now` [B] with context [B, c] and zones [B]."""
         fold, halves = self.fold, len(self.fold.half_lives)

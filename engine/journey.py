@@ -103,6 +103,11 @@ class Fold:
         self.cap_slots = tuple(slice(int(a), int(b)) for a, b in pairwise(starts))
         self.digest = self._digest()
 
+    @property
+    def contact(self) -> Floats:
+        """What one contact by each action adds to the counters, [n, counters]."""
+        return self._layout.contact
+
     def kind_index(self, name: str) -> int:
         """Raises CatalogueError for a kind that the spec does not declare."""
         found = self._kind.get(name)

@@ -3,8 +3,7 @@
 import numpy as np
 
 from engine.records import Floats, Floats32
-from envs.ensemble import EnsembleOutcomeModel, possible
-from envs.laws import chance
+from envs.ensemble import EnsembleOutcomeModel
 from envs.outcomes import Turn
 
 
@@ -19,11 +18,11 @@ def member_worths(model: EnsembleOutcomeModel, turn: Turn, told: Floats32 | None
     paid = [i for i, s in enumerate(model.streams) if reward.each[s.kind] or reward.per_value[s.kind]]
     found = np.zeros((model.members, len(turn.now)))
     for m in range(model.members):
-        output = model.output(inputs, np.full(len(inputs), m), turn.action)
+        output = model.output(turn, inputs, np.full(len(inputs), m))
         if told is not None:
             output[:, : layout.linked] += told @ model.outcome.links[m, : layout.told]
-        for s, law in enumerate(model.streams[: max(paid, default=-1) + 1]):
-            p = possible(law, turn) * chance(output[:, s])
+        for s in range(max(paid, default=-1) + 1):
+            p = model.chance_of(s, turn, output)
             if s in paid:
                 found[m] += p * model.worth_of(s, output)
             if told is None:

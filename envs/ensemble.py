@@ -18,6 +18,7 @@ from envs.averages import MeanNumber, MeanValue
 from envs.draws import Draws
 from envs.endings import after_an_end, squeezed
 from envs.ensemble_file import read_model, write_model
+from envs.excitation import excited
 from envs.laws import (
     BINS,
     MICROSECOND,
@@ -31,7 +32,7 @@ from envs.laws import (
     number_of,
     spread_of,
 )
-from envs.networks import Inputs, Networks
+from envs.networks import Inputs, Networks, told_of
 from envs.outcomes import Latent, Turn
 from envs.replay import Replay
 
@@ -132,11 +133,11 @@ class EnsembleOutcomeModel:
         inputs, layout = self.inputs.of(turn), self.layout
         total = np.zeros((len(turn.now), len(self.spec.kinds)))
         for m in range(self.members):
-            output = self.output(inputs, np.full(len(inputs), m), turn.action)
+            output = self.output(turn, inputs, np.full(len(inputs), m))
             output[:, : layout.linked] += told @ self.outcome.links[m, : layout.told]
             never = np.ones_like(total)
             for s, law in enumerate(self.streams):
-                never[:, law.kind] *= 1.0 - possible(law, turn) * chance(output[:, s])
+                never[:, law.kind] *= 1.0 - self.chance_of(s, turn, output)
             total += 1.0 - never
         return total / self.members
 
@@ -152,16 +153,26 @@ class EnsembleOutcomeModel:
     def _outcomes(self, latent: Latent, turn: Turn, draws: Draws, worth: Floats | None) -> EventColumns:
         """The events; their mean worth is added to `worth` [B] where there is one."""
         inputs = self.inputs.of(turn)
-        output = self.output(inputs, latent["member"].astype(np.int64), turn.action)
+        output = self.output(turn, inputs, latent["member"].astype(np.int64))
         events = squeezed(self.spec, self._unfold(latent, turn, output, draws, worth), self._ends, turn)
         self._remember(latent, turn, inputs, events)
         return events
 
-    def output(self, inputs: Floats32, member: Ints, action: Ints) -> Floats:
-        """Outputs [B, O] of each row's member with the links from the action's attributes."""
+    def output(self, turn: Turn, inputs: Floats32, member: Ints) -> Floats:
+        """Outputs [B, O] of each row's member with the links from the action's attributes; then, where there is
+        excitation, its intensities [B, S].
+        """
         output = self.outcome.run(inputs, member).astype(np.float64)
-        output[:, : self.layout.linked] += self._of_action[member, action]
-        return output
+        output[:, : self.layout.linked] += self._of_action[member, turn.action]
+        if self.outcome.excitation is None:
+            return output
+        return np.concatenate([output, self.outcome.excitation.of(turn.observation)], axis=1)
+
+    def chance_of(self, s: int, turn: Turn, output: Floats) -> Floats:
+        """P(stream s happens), [B], by its score in outputs [B, O or O + S], as far as that is known."""
+        score, size = output[:, s], self.layout.size
+        p = chance(score) if self.outcome.excitation is None else excited(score, output[:, size + s])
+        return possible(self.streams[s], turn) * p
 
     def _unfold(self, latent: Latent, turn: Turn, output: Floats, draws: Draws, worth: Floats | None) -> EventColumns:
         """Stream after stream, each knowing what the earlier ones drew. Adds their mean worth to `worth`.
@@ -175,7 +186,7 @@ class EnsembleOutcomeModel:
         seed = (draws.uniform(1)[:, 0] * 2.0**53).astype(np.uint64)
         parts = list[EventColumns]()
         for s, law in enumerate(self.streams):
-            p = possible(law, turn) * chance(output[:, s])
+            p = self.chance_of(s, turn, output)
             if worth is not None:
                 worth += p * self.worth_of(s, output)
             rows = np.flatnonzero(u[:, s] < p)
@@ -285,12 +296,3 @@ class EnsembleOutcomeModel:
 def possible(law: Stream, turn: Turn) -> Bools:
     """Bools [B]: nothing happens in an empty window, and nobody answers what does not go out in it."""
     return gone_out(turn.send_at, turn.until) if law.answer else np.asarray(turn.until > turn.now, bool)
-
-
-def told_of(events: EventColumns, n: int, kinds: int) -> Floats32:
-    """log(1 + counts) and signed log(1 + |values|) of each kind, float32 [n, 2 K], as the context networks see them."""
-    cell = events.row * kinds + events.kind
-    counts = np.bincount(cell, minlength=n * kinds).reshape(n, kinds)
-    values = np.bincount(cell, weights=events.value, minlength=n * kinds).reshape(n, kinds)
-    parts = [np.log1p(counts), np.copysign(np.log1p(np.abs(values)), values)]
-    return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")

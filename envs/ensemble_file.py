@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from engine.errors import TrainingError
 from engine.spec import Spec
+from envs.excitation import Excitation, Traces
 from envs.laws import Evolution, Scale, Stream
 from envs.networks import Inputs, Networks
 
-FORMAT = 2
+FORMAT = 3
 INPUTS = ("centre", "scale", "attributes", "column", "level")
+TRACES = ("column", "mix", "trait")
 
 Arrays = dict[str, NDArray[Any]]
 Parts = tuple[list[Stream], list[Evolution], Inputs, Networks, Networks | None]
@@ -41,6 +43,8 @@ def write_model(path: Path, model: Saved) -> None:
             assert networks is not None
             arrays[f"{name}.weight.{i}"], arrays[f"{name}.bias.{i}"] = networks.weights[i], networks.biases[i]
             arrays[f"{name}.links"] = networks.links
+            if networks.excitation is not None:
+                arrays |= _excitation_arrays(name, networks.excitation)
     header = {
         "format": FORMAT,
         "spec": _of_spec(model.spec),
@@ -108,7 +112,17 @@ def _networks(name: str, layers: int, arrays: Arrays) -> Networks:
         tuple(arrays[f"{name}.weight.{i}"] for i in names),
         tuple(arrays[f"{name}.bias.{i}"] for i in names),
         arrays[f"{name}.links"],
+        _excitation(name, arrays) if f"{name}.rate" in arrays else None,
     )
+
+
+def _excitation_arrays(name: str, excitation: Excitation) -> Arrays:
+    found: Arrays = {f"{name}.trace.{part}": getattr(excitation.traces, part) for part in TRACES}
+    return found | {f"{name}.rate": excitation.rate}
+
+
+def _excitation(name: str, arrays: Arrays) -> Excitation:
+    return Excitation(Traces(*(arrays[f"{name}.trace.{part}"] for part in TRACES)), arrays[f"{name}.rate"])
 
 
 def _stream_json(stream: Stream, name: str, arrays: Arrays) -> dict[str, Any]:

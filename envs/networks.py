@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine.records import DAY, Floats32, Ints
+from engine.records import DAY, EventColumns, Floats32, Ints
+from envs.excitation import Excitation
 from envs.laws import gone_out
 from envs.outcomes import Turn
 
@@ -18,12 +19,13 @@ class Networks:
 
     weights: float32 [M, in, out] a layer; biases: float32 [M, out]. links: float32 [M, z, linked], added to the
     first outputs by the caller, who learns the z numbers one after another; see `Layout`. Empty where there are
-    none.
+    none. excitation: what past contacts excite beside what all members say; None = nothing.
     """
 
     weights: tuple[Floats32, ...]
     biases: tuple[Floats32, ...]
     links: Floats32
+    excitation: Excitation | None = None
 
     def __len__(self) -> int:
         return len(self.weights[0])
@@ -76,3 +78,12 @@ class Inputs:
     @property
     def size(self) -> int:
         return len(self.centre) + int(self.attributes.shape[1]) + 2 + len(self.level)
+
+
+def told_of(events: EventColumns, n: int, kinds: int) -> Floats32:
+    """log(1 + counts) and signed log(1 + |values|) of each kind, float32 [n, 2 K], as the context networks see them."""
+    cell = events.row * kinds + events.kind
+    counts = np.bincount(cell, minlength=n * kinds).reshape(n, kinds)
+    values = np.bincount(cell, weights=events.value, minlength=n * kinds).reshape(n, kinds)
+    parts = [np.log1p(counts), np.copysign(np.log1p(np.abs(values)), values)]
+    return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")

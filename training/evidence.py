@@ -9,9 +9,8 @@ from engine.catalogue import Catalogue
 from engine.records import HOLD, Bools, EventColumns, Floats, Floats32, Ints
 from engine.spec import Spec
 from envs.contacts import ContactTrail
-from envs.ensemble import told_of
 from envs.laws import BINS, Evolution, Scale, Stream, gone_out
-from envs.networks import Inputs
+from envs.networks import Inputs, told_of
 from envs.outcomes import Turn
 from training.evolutions import pairs_of
 from training.journeys import Journeys
@@ -22,7 +21,8 @@ class Evidence:
     """N decisions and their E events, which are sorted by decision.
 
     inputs: float32 [N, D]. told: float32 [N, S + V + k], what the links carry: what streams tell later ones (see
-    `Layout`). possible: Bools [N, S], may the stream happen at all. counts: Ints [N, S], not above the stream's `most`.
+    `Layout`). possible: Bools [N, S], may the stream happen at all. intensity: float32 [N, S], how far past contacts
+    excite it, as far as that is known. counts: Ints [N, S], not above the stream's `most`.
     first: Ints [N + 1], where a decision's events begin. stream, part: Ints [E], part of the window. low, high: Floats
     [E], bounds of the value's score. customer: Ints [N].
     """
@@ -30,6 +30,7 @@ class Evidence:
     inputs: Floats32
     told: Floats32
     possible: Bools
+    intensity: Floats32
     counts: Ints
     first: Ints
     stream: Ints
@@ -158,6 +159,7 @@ def evidence_of(spec: Spec, journeys: Journeys, turn: Turn, inputs: Inputs, stre
         inputs=inputs.of(turn),
         told=np.concatenate([_told(streams, events, stream, n), inputs.attributes[turn.action]], axis=1),
         possible=np.where(answers, out[:, None], open_window[:, None]),
+        intensity=np.zeros((n, s_all), np.float32),
         counts=np.minimum(counts, np.array([law.most for law in streams], np.int64)),
         first=np.searchsorted(events.row, np.arange(n + 1)),
         stream=stream,

@@ -4,6 +4,7 @@ Each member sees its own resample of the training customers (bootstrap, Efron 19
 It stops where the validation customers are explained best. The likelihoods are those of `envs/laws.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,8 +16,9 @@ from envs.ensemble import EnsembleOutcomeModel
 from envs.laws import Evolution, Layout, Stream
 from envs.networks import Inputs, Networks
 from envs.outcomes import Turn
-from training.evidence import context_evidence_of, evidence_of, streams_of, turns
+from training.evidence import Evidence, context_evidence_of, evidence_of, streams_of, turns
 from training.evolutions import evolutions_of
+from training.excited import beside, excitation_of
 from training.journeys import Journeys
 from training.likelihood import context_bias, context_loss, outcome_loss, outcome_start, polished
 from training.means import with_means
@@ -25,12 +27,17 @@ from training.network import moments
 
 PENALTIES = (1.0, 2.0, 4.0, 8.0)
 """How hard it may be for a column of history to be heard; see `OutcomeSettings.penalty`."""
+USUAL = 2.0
+"""How hard it is for a background; see `_background`."""
 SHORT = 300
-"""Steps at most of the trainings that settle the penalty."""
+"""Steps at most of the trainings that settle the penalty, and of backgrounds."""
 SHORT_DECAY = 1.0
 """Their weight decay: with less, they hear so much luck that hardly any history looks worth its price."""
 SEARCHES = len(PENALTIES) + 2
 """Trainings at most that settle how an ensemble is trained: the penalties and `efforts`."""
+ROUNDS = 2
+"""How often the background and what is excited beside it are fitted, each given the other (backfitting: Buja, Hastie &
+Tibshirani, Annals of Statistics 1989); once where nothing is excited."""
 LEVELS = 16
 """A number of the context with so few values is told to the networks value by value as well."""
 
@@ -68,17 +75,39 @@ Logs = list[tuple[Journeys, Turn]]
 def _outcome_networks(
     spec: Spec, logs: Logs, known: tuple[Inputs, list[Stream]], settings: OutcomeSettings, told: Told
 ) -> Networks:
-    """What the networks say of the events after a decision. Their evidence, the largest table there is, ends here."""
+    """What the networks say of the events after a decision, and what past contacts excite beside them. Their evidence,
+    the largest table there is, ends here.
+    """
     inputs, streams = known
-    paid, device = (spec.reward.each != 0) | (spec.reward.per_value != 0), settings.place()
     evidence = [evidence_of(spec, journeys, turn, inputs, streams) for journeys, turn in logs]
-    samples = [
-        Sample.of(e.inputs, e.told, outcome_loss(e, streams, paid, device), e.customer, device) for e in evidence
-    ]
     bias, links = outcome_start(evidence[0], streams, spec.attributes.size)
     start = Start(bias, links, Layout.of(streams).may_depend(spec.attributes.size), _history(spec))
-    networks = _trained(samples, start, settings, told)
+    excitation, seen = None, [turn.observation for _, turn in logs]
+    for _ in range(ROUNDS):
+        background = _background(spec, _samples(spec, evidence, streams, settings), start, settings)
+        excitation = excitation_of(spec, seen[0], evidence[0], streams, background)
+        evidence = [beside(e, excitation, observation) for e, observation in zip(evidence, seen, strict=True)]
+        if excitation is None:
+            break
+    networks = _trained(_samples(spec, evidence, streams, settings), start, settings, told)
+    networks = replace(networks, excitation=excitation)
     return with_means(polished(networks, evidence[0], streams), evidence[0], streams)
+
+
+def _samples(
+    spec: Spec, evidence: Sequence[Evidence], streams: list[Stream], settings: OutcomeSettings
+) -> list[Sample]:
+    paid, device = (spec.reward.each != 0) | (spec.reward.per_value != 0), settings.place()
+    return [Sample.of(e.inputs, e.told, outcome_loss(e, streams, paid, device), e.customer, device) for e in evidence]
+
+
+def _background(spec: Spec, samples: list[Sample], start: Start, settings: OutcomeSettings) -> Networks:
+    """What comes by itself, beside what is excited so far: one member, in a short training, that hears nothing of past
+    contacts. What else it hears of history has to earn its place.
+    """
+    short = replace(settings, members=1, most_steps=SHORT, weight_decay=SHORT_DECAY, penalty=USUAL)
+    deaf = replace(start, unheard=spec.encoder.contact_columns)
+    return train_members(samples, deaf, short, Told(None, 1)).networks
 
 
 def _history(spec: Spec) -> Ints:

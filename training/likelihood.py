@@ -1,7 +1,7 @@
 """Negative log-likelihoods of the laws of `envs/laws.py`, in torch, and the outputs that say the log's averages."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from engine.records import Bools, Floats, Floats32, Ints
+from envs.excitation import excited
 from envs.laws import BINS, Evolution, Layout, Stream, chance, spread_of
 from envs.networks import Networks
 from training.evidence import ContextEvidence, Evidence
@@ -30,6 +31,7 @@ def outcome_loss(evidence: Evidence, streams: Sequence[Stream], paid: Bools, dev
     )
     weight = torch.tensor([PAID if paid[s.kind] else 1.0 for s in streams], device=device)
     bounds = torch.from_numpy(np.stack([evidence.low, evidence.high], axis=1).astype(np.float32)).to(device)
+    intensity = torch.from_numpy(evidence.intensity).to(device) if evidence.intensity.any() else None
     most = torch.tensor([float(streams[s].most) for s in layout.counted], device=device)
     counted, valued_streams = (torch.from_numpy(x).to(device) for x in (layout.counted, layout.valued))
     place = torch.full((len(streams),), -1, device=device)
@@ -43,6 +45,8 @@ def outcome_loss(evidence: Evidence, streams: Sequence[Stream], paid: Bools, dev
         number = counts.index_select(0, rows)
         happened = number > 0
         nll = functional.binary_cross_entropy_with_logits(whether, happened.float(), reduction="none")
+        if intensity is not None:
+            nll = nll + _excited_nll(whether, intensity.index_select(0, rows), happened)
         total = (nll * possible.index_select(0, rows)) @ weight
         cell, which = torch.nonzero(happened[:, counted], as_tuple=True)
         seen = number[cell, counted[which]].float()
@@ -81,6 +85,15 @@ def context_loss(evidence: ContextEvidence, evolutions: Sequence[Evolution], dev
         return total
 
     return loss
+
+
+def _excited_nll(score: Tensor, intensity: Tensor, happened: Tensor) -> Tensor:
+    """By how much an excited intensity changes the negative log-likelihood of what has chance σ(score) without it.
+
+    −log P = −log σ(z) − log(1 + e^(−z) (1 − e^(−e))) where it happened, −log(1 − P) = −log(1 − σ(z)) + e where not.
+    """
+    more = torch.log1p(torch.exp(-score.clamp(min=-60.0)) * -torch.expm1(-intensity))
+    return torch.where(happened, -more, intensity)
 
 
 def _picked(at: Tensor, *tables: Tensor) -> list[Tensor]:
@@ -158,7 +171,7 @@ def polished(networks: Networks, evidence: Evidence, streams: Sequence[Stream]) 
     bias, links = _regressions(evidence, layout, allowed, output)
     biases = networks.biases[-1].copy()
     biases[:, : layout.linked] += bias.astype(np.float32)
-    return Networks(networks.weights, (*networks.biases[:-1], biases), networks.links + links.astype(np.float32))
+    return replace(networks, biases=(*networks.biases[:-1], biases), links=networks.links + links.astype(np.float32))
 
 
 def _regressions(
@@ -171,7 +184,8 @@ def _regressions(
     for s in range(layout.streams):
         seen = _Seen(told, np.flatnonzero(evidence.possible[:, s]), np.flatnonzero(allowed[:, s]))
         happened, offset = evidence.counts[seen.rows, s] > 0, output[seen.rows, s]
-        weights = _newton(seen, _whether(happened, offset), ridge=4.0)
+        intensity = evidence.intensity[seen.rows, s].astype(np.float64)
+        weights = _newton(seen, _whether(happened, offset, intensity), ridge=4.0)
         bias[s], links[seen.columns, s] = weights[0], weights[1:]
     decision = np.searchsorted(evidence.first, np.arange(len(evidence.stream)), side="right") - 1
     for i, s in enumerate(layout.valued):
@@ -208,12 +222,16 @@ def _blocks(rows: Ints, size: int = 65_536) -> list[Ints]:
     return np.split(rows, np.arange(size, len(rows), size))
 
 
-def _whether(happened: Bools, offset: Floats) -> Pull:
-    """Of what happens with chance σ(offset + predictor)."""
+def _whether(happened: Bools, offset: Floats, intensity: Floats) -> Pull:
+    """Of what happens by itself with chance σ(offset + predictor), or because it is excited. Curvatures are expected
+    ones (Fisher's scoring); without excitation these are the observed ones.
+    """
 
     def pull(at: slice, predictor: Floats) -> tuple[Floats, Floats]:
-        p = chance(offset[at] + predictor)
-        return happened[at] - p, p * (1 - p)
+        score = offset[at] + predictor
+        background, p = chance(score), excited(score, intensity[at])
+        odds = (1 - p) / np.maximum(p, 1e-12)
+        return background * np.where(happened[at], odds, -1.0), background**2 * odds
 
     return pull
 

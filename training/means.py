@@ -7,6 +7,7 @@ step, so the bias feeds itself: on the Complete Journey data 3 % of the number o
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -47,7 +48,7 @@ def with_means(networks: Networks, evidence: Evidence, streams: Sequence[Stream]
         biases[:, place] += _shift(
             partial(_value, centre, spread, (MeanValue.of(law), evidence.counts[rows, s])), float(seen.sum())
         )
-    return Networks(networks.weights, (*networks.biases[:-1], biases), networks.links)
+    return replace(networks, biases=(*networks.biases[:-1], biases))
 
 
 def _number(centre: Floats, spread: Floats, mean: MeanNumber, by: float) -> float:

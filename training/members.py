@@ -8,7 +8,7 @@ histories of the log, where that luck is multiplied.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -78,13 +78,14 @@ class Sample:
 @dataclass(frozen=True, slots=True)
 class Start:
     """Where every member starts. bias: Floats [O]; links: Floats [z, linked], and which there may be, `allowed`.
-    history: Ints, columns of the inputs that have to earn their place.
+    history: Ints, columns of the inputs that have to earn their place; unheard: Ints, those among them that may not.
     """
 
     bias: Floats
     links: Floats
     allowed: Bools
     history: Ints
+    unheard: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,7 @@ class _Members:
         self._device = inputs.device
         self._parameters = [p.to(self._device).requires_grad_() for p in self._parameters]
         self._history = self._history.to(self._device)
+        self._unheard = torch.from_numpy(start.unheard).to(self._device)
         self._allowed = torch.from_numpy(start.allowed.astype(np.float32)).to(self._device)
         self._rate = settings.learning_rate
         decayed = {"params": self._parameters[0:6:2], "weight_decay": settings.weight_decay}
@@ -186,6 +188,7 @@ class _Members:
             weight = self._parameters[0].index_select(1, self._history)
             norm = weight.norm(dim=2, keepdim=True).clamp(min=1e-12)
             self._parameters[0].index_copy_(1, self._history, weight * (1.0 - part / norm).clamp(min=0.0))
+            self._parameters[0].index_fill_(1, self._unheard, 0.0)
 
     def judged(self, sample: Sample, asked: Ints, block: int = 4096) -> Floats:
         """Negative log-likelihood of the decisions `asked` [R] by each member, [M, R]."""

@@ -98,7 +98,7 @@ def train_ppo(
 ) -> Learned:
     """Learn in the environment along the journeys of `data[0]`; keep what is best along those of `data[1]`.
 
-    γ is the discount over the mean gap between decisions. Rewards are divided by the standard deviation of the logged
+    Rewards are divided by the standard deviation of the logged
     return-to-go while learning, and nowhere else.
     """
     train, valid = data
@@ -107,6 +107,7 @@ def train_ppo(
         _environment(spec, model, train.replay(), settings, scale_of(train)),
         _Judge(spec, model, judged, settings),
         train,
+        gamma_of(spec, train),
     )
     return learn(spec, course, clone, settings, progress)
 
@@ -114,19 +115,20 @@ def train_ppo(
 @dataclass(frozen=True, slots=True)
 class Course:
     """Where PPO learns and what it is measured by. env: rewards divided by `scale_of(log)`. judge: the value of a
-    network. log: journeys from which the critic starts, and which say how long decisions lie apart.
+    network. log: journeys from which the critic starts. gamma: the discount from one decision to the next.
     """
 
     env: VecEnv
     judge: Callable[[TwoTower], float]
     log: Journeys
+    gamma: float
 
 
 def learn(
     spec: Spec, course: Course, clone: TwoTower, settings: PpoSettings, progress: Progress | None = None
 ) -> Learned:
     """PPO from `clone` on; what the course's judge likes best is kept."""
-    train, gamma = course.log, gamma_of(spec, course.log)
+    train, gamma = course.log, course.gamma
     attributes = spec.attributes.encode(spec.catalogue)
     ppo = MaskablePPO(
         TwoTowerPolicy,
@@ -260,18 +262,21 @@ class _Watch(BaseCallback):
 
 
 def gamma_of(spec: Spec, journeys: Journeys) -> float:
-    """The discount over the mean gap between decisions, at most 1 − 1 / T where journeys have T decisions at most; 0
-    where every customer has one: then nothing follows.
+    """`discount_of`, but at most 1 − 1 / T where journeys have T decisions at most.
 
     Who has seen T decisions knows nothing of what comes after them: a discount that looks further makes the critic
     bootstrap from states that no journey reached (Jiang, Kulesza, Singh & Lewis 2015, "The dependence of effective
     planning horizon on model accuracy"). Without any discount the journey's end is the end, and γ stays 1.
     """
+    discount = discount_of(spec, journeys)
+    return discount if discount >= 1.0 else min(discount, 1.0 - 1.0 / (int(journeys.step.max()) + 1))
+
+
+def discount_of(spec: Spec, journeys: Journeys) -> float:
+    """The discount over the mean gap between decisions; 0 where every customer has one: then nothing follows."""
     same = journeys.customer[1:] == journeys.customer[:-1]
-    if not same.any() or spec.reward.discount_per_day >= 1.0:
-        return float(same.any())
-    gap = float(np.diff(journeys.decided_at)[same].mean()) / DAY
-    return float(min(spec.reward.discount_per_day**gap, 1.0 - 1.0 / (int(journeys.step.max()) + 1)))
+    gaps = np.diff(journeys.decided_at)[same]
+    return float(spec.reward.discount_per_day ** (gaps.mean() / DAY)) if len(gaps) else 0.0
 
 
 def scale_of(journeys: Journeys) -> float:

@@ -22,7 +22,7 @@ from training.clone import FitSettings, Progress, clone_behaviour
 from training.journeys import Journeys
 from training.logs import read_log
 from training.network import NetworkPolicy, TwoTower
-from training.ppo import Course, Learned, PpoSettings, learn, scale_of
+from training.ppo import Course, Learned, PpoSettings, discount_of, learn, scale_of
 from training.story import Story
 from training.threads import one_thread
 
@@ -46,7 +46,7 @@ def reference(place: World, settings: PpoSettings, progress: Progress | None = N
     def judge(network: TwoTower) -> float:
         return float(value(place, policy_of(place, network), JUDGED_ON, DAYS, JUDGE_SEED).mean())
 
-    return learn(spec, Course(env, judge, train), clone, settings, progress)
+    return learn(spec, Course(env, judge, train, discount_of(spec, train)), clone, settings, progress)
 
 
 def policy_of(place: World, network: TwoTower) -> Policy:

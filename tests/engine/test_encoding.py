@@ -233,3 +233,19 @@ def test_events_move_the_observation() -> None:
     assert changed == {
         f"{c}@{d}" for c in ("event:order", "event:order:value", "since:event:order") for d in ("0.5d", "7d")
     }
+
+
+def test_what_tells_of_past_contacts_changes_with_them_and_nothing_else_does() -> None:
+    """Columns of counts, times since and caps; and which counter is in which column."""
+    contacts, counters = SPEC.encoder.contact_columns, np.arange(len(SPEC.fold.counters))
+    columns = SPEC.encoder.count_columns(counters)
+    halves = [f"{h / DAY:g}d" for h in SPEC.fold.half_lives]
+    assert [NAMES[i] for i in columns.ravel()] == [f"{c}@{h}" for c in SPEC.fold.counters for h in halves]
+    for action in range(len(SPEC.catalogue)):
+        state, row, now = SPEC.fold.empty(1), np.array([0]), np.array([START])
+        before = SPEC.encoder.observe(state, np.zeros((1, len(SPEC.context))), now, np.zeros(1, np.int64))
+        SPEC.fold.add_contacts(state, row, np.array([action]), now, now)
+        after = SPEC.encoder.observe(state, np.zeros((1, len(SPEC.context))), now, np.zeros(1, np.int64))
+        assert set(np.flatnonzero(before[0] != after[0])) <= set(contacts)
+        np.testing.assert_allclose(state.decayed[0, :, 0], SPEC.fold.contact[action])
+    assert not any(NAMES[i].startswith(("event:", "since:event", "response", "clock", "context")) for i in contacts)
