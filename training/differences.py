@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.intervals import Estimate, Ratios, interval
+from training.intervals import Estimate, Ratios, interval, stretched
 
 NO_GAIN = "no gain from personalising shown"
 """What is said of a candidate that does not clearly beat the constants."""
@@ -35,12 +35,14 @@ class Difference:
 @dataclass(frozen=True, slots=True)
 class Side:
     """A policy that the log can judge. value: by the recommended estimator; ratios: what that rests on, customer by
-    customer; leeway: by how much both ends of its interval are moved outwards.
+    customer; leeway: by how much both ends of its interval are moved outwards; stretch: how many times as wide as that
+    of its own noise it is (training/luck.py).
     """
 
     value: Estimate
     ratios: Ratios
     leeway: float = 0.0
+    stretch: float = 1.0
 
 
 def difference(mine: Side, theirs: Side, other: str, error: float, seed: int = 0) -> Difference:
@@ -55,9 +57,9 @@ def difference(mine: Side, theirs: Side, other: str, error: float, seed: int = 0
     value, stderr = paired.measured()
     if stderr <= ROUNDING * float(np.abs(paired.numerator).max(initial=0.0)):
         return Difference(other, Estimate(0.0, 0.0, 0.0, ess, method, note=note), 0.0)
-    leeway = mine.leeway + theirs.leeway
-    low, high = interval(paired, np.random.default_rng(seed))
-    bound = interval(paired, np.random.default_rng(seed), 1 - 2 * error)[0] - leeway
+    leeway, stretch = mine.leeway + theirs.leeway, max(mine.stretch, theirs.stretch)
+    low, high = stretched(value, interval(paired, np.random.default_rng(seed)), stretch)
+    bound = stretched(value, interval(paired, np.random.default_rng(seed), 1 - 2 * error), stretch)[0] - leeway
     return Difference(other, Estimate(value, low - leeway, high + leeway, ess, method, note=note), bound)
 
 

@@ -146,6 +146,11 @@ def interval(
     return studentised(ratios, rng, level, replicates)
 
 
+def stretched(value: float, found: tuple[float, float], times: float) -> tuple[float, float]:
+    """The interval, its ends so many times as far from the value."""
+    return value + times * (found[0] - value), value + times * (found[1] - value)
+
+
 def normal(ratios: Ratios, level: float = 0.95) -> tuple[float, float]:
     """θ ± t · standard error, with Student's t at J − 1 degrees of freedom. Too symmetric for skewed rewards."""
     count = len(ratios)

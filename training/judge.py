@@ -22,9 +22,10 @@ from training.distribution import worst
 from training.environment_values import EnvironmentValues
 from training.fitted import Basis, Fitted, FittedEvaluator
 from training.harms import Harm, harms_of, weeks_of
-from training.intervals import Estimate, Ratios, interval, mean_of, refused
+from training.intervals import Estimate, Ratios, interval, mean_of, refused, stretched
 from training.journeys import Journeys
 from training.judged import Judged
+from training.luck import Luck
 from training.panels import panel_of, probabilities_of, splits_of
 from training.propensities import propensities_of
 from training.reward_model import TreeModel
@@ -62,7 +63,8 @@ FOLDS = 5
 @dataclass(frozen=True, slots=True)
 class _Answer:
     """An estimator's ratios, the effective sample size they rest on, and why they must not be read (or ""). leeway: by
-    how much both ends of its interval are moved outwards.
+    how much both ends of its interval are moved outwards. w: the weights [N] of rewards whose luck the environment
+    knows; None = it is not asked.
     """
 
     method: str
@@ -70,6 +72,7 @@ class _Answer:
     ess: float
     why_not: str = ""
     leeway: float = 0.0
+    w: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +117,10 @@ class Judge:
         self._fitted, self._trees = FittedEvaluator(self._panel, basis, fold), TreeModel.of(self._panel, fold)
         self._weigher = None if self.one_step else StateWeigher(self._panel, basis, fold)
         self._environment: EnvironmentValues | None = None
+        self._luck: Luck | None = None
         if isinstance(model, EnsembleOutcomeModel) and behaviour is not None and not self.one_step:
             self._environment = EnvironmentValues(spec, model, test, behaviour, self._panel, basis)
+            self._luck = Luck(spec, model, test, self._panel.discount)
         self._harms = harms_of(spec, test)
         self._weeks, self._splits = weeks_of(test), splits_of(spec, test)
 
@@ -147,16 +152,17 @@ class Judge:
         best = values or fitted
         weighed = self._weigh(ratio, best)
         answers = self._one_step(weighed, fitted) if self.one_step else self._journeys(rho, weighed, (best, fitted))
-        gains = tuple(self._estimate(a, support, a.ratios.minus(self._logged)) for a in answers)
+        gains = tuple(self._estimate(a, support, a.ratios.minus(self._logged), 1.0) for a in answers)
         first = answers[0]
         worths = tuple(self._estimate(a, support, a.ratios) for a in answers)
         bound, side = None, None
         parts: tuple[Segment, ...] = ()
         if gains[0].supported:
             gain = first.ratios.minus(self._logged)
-            bound = self._interval(gain, 1 - 2 * self._error, first.leeway)[0]
+            bound = self._interval(gain, first, 1.0, 1 - 2 * self._error)[0]
             parts = self._segments(gain, weighed.w)
-            side = Side(worths[0], first.ratios, first.leeway) if isinstance(first.ratios, Ratios) else None
+            if isinstance(first.ratios, Ratios):
+                side = Side(worths[0], first.ratios, first.leeway, self._stretch(gain, first, 1.0))
         return Judged(
             support=support,
             values=worths,
@@ -213,11 +219,14 @@ class Judge:
         )
         carried = carrying(found[0].minus(self._logged).influence())
         enough = (_too_few(marginal) or _too_far(weighed.removed) or _too_rare(carried), _too_few(whole))
-        rests = [(marginal, enough[0], leeway)] * 2 + [(whole, enough[1], 0.0)] * 4 + [(marginal, "", 0.0)]
+        rests: list[tuple[float, str, float, Floats | None]] = [(marginal, enough[0], leeway, weighed.w)] * 2
+        rests += [(whole, enough[1], 0.0, None)] * 4 + [(marginal, "", 0.0, None)]
         return [_Answer(n, x, *rest) for n, x, rest in zip(SEQUENTIAL, found, rests, strict=True)]
 
-    def _estimate(self, answer: _Answer, support: Support, ratios: Ratios | Chosen) -> Estimate:
-        """One answer as an estimate of these ratios, or as a refusal."""
+    def _estimate(self, answer: _Answer, support: Support, ratios: Ratios | Chosen, less: float = 0.0) -> Estimate:
+        """One answer as an estimate of these ratios, or as a refusal. less: the weight that rewards have in what was
+        taken from the answer's own ratios.
+        """
         why = support.objection() or answer.why_not
         if why:
             return refused(answer.method, answer.ess, why)
@@ -225,16 +234,23 @@ class Judge:
         if answer.method in MODELS:
             note = "; ".join(n for n in ("a model's answer: no interval", known) if n)
             return Estimate(ratios.value(), None, None, answer.ess, answer.method, note=note)
-        low, high = self._interval(ratios, leeway=answer.leeway)
+        low, high = self._interval(ratios, answer, less)
         chosen = f"λ {ratios.parameter:.3g} by SLOPE" if isinstance(ratios, Chosen) else ""
         note = "; ".join(n for n in (chosen, known) if n)
         return Estimate(ratios.value(), low, high, answer.ess, answer.method, note=note)
 
-    def _interval(self, ratios: Ratios | Chosen, level: float = 0.95, leeway: float = 0.0) -> tuple[float, float]:
+    def _interval(
+        self, ratios: Ratios | Chosen, answer: _Answer, less: float, level: float = 0.95
+    ) -> tuple[float, float]:
         if isinstance(ratios, Chosen):
             return ratios.interval(self._rng(), level)
-        low, high = interval(ratios, self._rng(), level)
-        return low - leeway, high + leeway
+        low, high = stretched(ratios.value(), interval(ratios, self._rng(), level), self._stretch(ratios, answer, less))
+        return low - answer.leeway, high + answer.leeway
+
+    def _stretch(self, ratios: Ratios | Chosen, answer: _Answer, less: float) -> float:
+        if self._luck is None or answer.w is None or isinstance(ratios, Chosen):
+            return 1.0
+        return self._luck.stretch(ratios, answer.w - less)
 
     def _segments(self, gain: Ratios | Chosen, weight: Floats) -> tuple[Segment, ...]:
         """A customer weighs what his decisions weigh on average."""

@@ -118,12 +118,13 @@ def _cell(name: str, part: int, logs: int = LOGS, customers: int = 800, learned:
     } | more
 
 
-WORLDS = ("fatigue", "confounded", "rare", "drift", "delayed")
+WORLDS, LATER = ("fatigue", "confounded", "rare", "drift", "delayed"), ("new_content", "retail")
+"""Those of the second list take longer, or say less: they come after all of the first."""
 
 JUDGED = Study(
     name="judged",
     about="how often the judge's interval holds the truth, with a learned environment, 500 logs of each world",
-    cells=[_cell(name, part) for part in range(50) for name in WORLDS],
+    cells=[_cell(name, part) for names in (WORLDS, LATER) for part in range(50) for name in names],
     short=[_cell("confounded", 0, logs=1, customers=100, learned=200, fresh=200)],
     run=run,
     table=table,
