@@ -33,7 +33,7 @@ def everybody(journeys: Journeys) -> Floats:
 
 
 def totals(journeys: Journeys, weight: Floats) -> Floats:
-    return np.bincount(journeys.customer, weights=weight * journeys.reward)
+    return np.asarray(np.bincount(journeys.customer, weights=weight * journeys.reward), np.float64)
 
 
 def test_luck_is_as_large_as_between_logs(model: EnsembleOutcomeModel) -> None:
