@@ -33,12 +33,12 @@ from training.segments import Segment, segments
 from training.shrinkage import Chosen, tuned_doubly_robust
 from training.state_weights import StateWeigher
 from training.support import (
-    LEAST_CARRYING,
-    LEAST_ESS,
     Support,
     carrying,
     effective_sample_size,
     support_of,
+    too_few,
+    too_rare,
     unsupported_mass,
 )
 
@@ -185,7 +185,7 @@ class Judge:
 
     def _one_step(self, weighed: _Weighed, fitted: Fitted) -> list[_Answer]:
         r, w, q, v = self._test.reward, weighed.w, fitted.q, fitted.v
-        why = _too_few(weighed.ess)
+        why = too_few(weighed.ess)
         found: tuple[Ratios | Chosen, ...] = (
             ope.self_normalised_doubly_robust(r, w, q, v),
             tuned_doubly_robust(r, w, q, v),
@@ -218,7 +218,7 @@ class Judge:
             sequential.direct_method(self._pad(own.v)),
         )
         carried = carrying(found[0].minus(self._logged).influence())
-        enough = (_too_few(marginal) or _too_far(weighed.removed) or _too_rare(carried), _too_few(whole))
+        enough = (too_few(marginal) or _too_far(weighed.removed) or too_rare(carried), too_few(whole))
         rests: list[tuple[float, str, float, Floats | None]] = [(marginal, enough[0], leeway, weighed.w)] * 2
         rests += [(whole, enough[1], 0.0, None)] * 4 + [(marginal, "", 0.0, None)]
         return [_Answer(n, x, *rest) for n, x, rest in zip(SEQUENTIAL, found, rests, strict=True)]
@@ -281,20 +281,6 @@ class Judge:
     def _rng(self) -> np.random.Generator:
         """The same for every estimate: policies are compared on the same resamples."""
         return np.random.default_rng(self._seed)
-
-
-def _too_few(ess: float) -> str:
-    if ess >= LEAST_ESS:
-        return ""
-    return f"effective sample size {ess:.1f} customers, needed at least {LEAST_ESS:.0f}"
-
-
-def _too_rare(carried: float) -> str:
-    if carried >= LEAST_CARRYING:
-        return ""
-    return (
-        f"its noise comes from {carried:.1f} customers, needed at least {LEAST_CARRYING:.0f}: a few rare rewards decide"
-    )
 
 
 def _too_far(removed: float) -> str:

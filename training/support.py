@@ -103,3 +103,19 @@ def support_of(ratio: Floats, cumulative: Floats, unsupported: float) -> Support
     stderr = float(pull.std(ddof=1) / np.sqrt(len(pull))) if len(pull) > 1 else float("inf")
     drift = (mean - 1) / max(stderr, 1e-12)
     return Support(unsupported, effective_sample_size(cumulative), float(np.nanmax(ratio, initial=0.0)), mean, drift)
+
+
+def too_few(ess: float) -> str:
+    """Why weights of this effective sample size, in customers, must not be read, or ""."""
+    if ess >= LEAST_ESS:
+        return ""
+    return f"effective sample size {ess:.1f} customers, needed at least {LEAST_ESS:.0f}"
+
+
+def too_rare(carried: float) -> str:
+    """Why an estimate whose noise comes from so many customers (`carrying`) must not be read, or ""."""
+    if carried >= LEAST_CARRYING:
+        return ""
+    return (
+        f"its noise comes from {carried:.1f} customers, needed at least {LEAST_CARRYING:.0f}: a few rare rewards decide"
+    )

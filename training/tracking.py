@@ -102,8 +102,7 @@ class Run:
     def dataset(self, name: str, digest: str, source: str, profile: Mapping[str, int]) -> None:
         """What this run learned from; the UI shows it in a column and can filter by it."""
         found = Dataset(name, digest, "local", json.dumps({"uri": source}), profile=json.dumps(dict(profile)))
-        context = InputTag("mlflow.data.context", "training")
-        self._client.log_inputs(self.id, datasets=[DatasetInput(found, [context])])
+        self._client.log_inputs(self.id, datasets=[DatasetInput(found, [InputTag("mlflow.data.context", "training")])])
 
     def plot(self, name: str, figure: Figure) -> None:
         """A figure as `plots/<name>.png`."""
@@ -144,7 +143,8 @@ class Tracking:
             self.client = MlflowClient(tracking_uri=self.uri)
             self.client.search_experiments(max_results=1)
         except (OSError, MlflowException) as problem:
-            raise StoreError(f"{self.folder}: cannot be opened as an MLflow store: {_first_line(problem)}") from None
+            why = (str(problem).splitlines() or [type(problem).__name__])[0]
+            raise StoreError(f"{self.folder}: cannot be opened as an MLflow store: {why}") from None
 
     @property
     def uri(self) -> str:
@@ -155,9 +155,9 @@ class Tracking:
     def run(self, name: str, experiment: str, parent: str | None = None) -> Iterator[Run]:
         """A new run; FINISHED at the end, FAILED after an error, KILLED after Ctrl-C. `parent`: a run id."""
         tags = {MLFLOW_RUN_NAME: name} | ({MLFLOW_PARENT_RUN_ID: parent} if parent else {})
-        record = self.client.create_run(self._experiment(experiment), tags=tags)
-        with self._closing(record.info.run_id):
-            yield Run(self.client, record.info.run_id)
+        run_id = self.client.create_run(self._experiment(experiment), tags=tags).info.run_id
+        with self._closing(run_id):
+            yield Run(self.client, run_id)
 
     @contextmanager
     def reopened(self, run_id: str) -> Iterator[Run]:
@@ -201,8 +201,7 @@ class Tracking:
     def evaluated_before(self, parent: str) -> int:
         """How many other trainings of the same experiment have been evaluated (their tag says so)."""
         ids = [self.record(parent).info.experiment_id]
-        found = self.client.search_runs(ids, "tags.evaluated = 'yes'")
-        return sum(r.info.run_id != parent for r in found)
+        return sum(r.info.run_id != parent for r in self.client.search_runs(ids, "tags.evaluated = 'yes'"))
 
     def artifact(self, run_id: str, path: str) -> Path:
         """A run's artifact on this machine. Raises TrainingError if it is not there."""
@@ -299,7 +298,3 @@ def _readable(value: float) -> float:
 
 def _milliseconds() -> int:
     return int(datetime.now(UTC).timestamp() * 1000)
-
-
-def _first_line(problem: Exception) -> str:
-    return (str(problem).splitlines() or [type(problem).__name__])[0]

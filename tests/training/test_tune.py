@@ -63,7 +63,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         story = Story(Console(quiet=True))
         data = train.read(SPEC, log, 0, story)
-        wishes = Wishes(steps=210_000, allow_uncertified=True)
+        wishes = Wishes(steps=60_000, allow_uncertified=True)
         plan = asdict(small(Plan.of(wishes, len(data.train))))
         found = data.whole.fingerprint
         recipe = Recipe("small.toml", SPEC.digest, log, found, "small", asdict(wishes), plan, Code.now())
