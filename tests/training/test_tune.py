@@ -29,7 +29,7 @@ SPEC = PLACE.spec
 
 def paying_log(folder: Path) -> Path:
     """Customers of a world in which the right action for each is worth much."""
-    customers = 600
+    customers = 1_500
     replay = PLACE.replay(customers, 28, 0)
     log = simulate(PLACE, replay, by_policy(PLACE.logging_policy(), customers, 0), SPEC, 0)
     write_log(folder, SPEC, log, "log", {"world": PLACE.name, "days": 28, "customers": customers, "seed": 0})
@@ -63,7 +63,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         story = Story(Console(quiet=True))
         data = train.read(SPEC, log, 0, story)
-        wishes = Wishes(steps=60_000, allow_uncertified=True)
+        wishes = Wishes(steps=90_000, allow_uncertified=True)
         plan = asdict(small(Plan.of(wishes, len(data.train))))
         found = data.whole.fingerprint
         recipe = Recipe("small.toml", SPEC.digest, log, found, "small", asdict(wishes), plan, Code.now())
