@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.records import Floats
 from training.intervals import Estimate, Ratios, interval, stretched
+from training.luck import Luck
 
 NO_GAIN = "no gain from personalising shown"
 """What is said of a candidate that does not clearly beat the constants."""
@@ -35,14 +37,15 @@ class Difference:
 @dataclass(frozen=True, slots=True)
 class Side:
     """A policy that the log can judge. value: by the recommended estimator; ratios: what that rests on, customer by
-    customer; leeway: by how much both ends of its interval are moved outwards; stretch: how many times as wide as that
-    of its own noise it is (training/luck.py).
+    customer; leeway: by how much both ends of its interval are moved outwards. luck, w: of its rewards by the
+    environment, and the weights [N] that these carry; None = it is not asked.
     """
 
     value: Estimate
     ratios: Ratios
     leeway: float = 0.0
-    stretch: float = 1.0
+    luck: Luck | None = None
+    w: Floats | None = None
 
 
 def difference(mine: Side, theirs: Side, other: str, error: float, seed: int = 0) -> Difference:
@@ -57,7 +60,9 @@ def difference(mine: Side, theirs: Side, other: str, error: float, seed: int = 0
     value, stderr = paired.measured()
     if stderr <= ROUNDING * float(np.abs(paired.numerator).max(initial=0.0)):
         return Difference(other, Estimate(0.0, 0.0, 0.0, ess, method, note=note), 0.0)
-    leeway, stretch = mine.leeway + theirs.leeway, max(mine.stretch, theirs.stretch)
+    leeway, stretch = mine.leeway + theirs.leeway, 1.0
+    if mine.luck is not None and mine.w is not None and theirs.w is not None:
+        stretch = mine.luck.stretch(paired, mine.w - theirs.w)
     low, high = stretched(value, interval(paired, np.random.default_rng(seed)), stretch)
     bound = stretched(value, interval(paired, np.random.default_rng(seed), 1 - 2 * error), stretch)[0] - leeway
     return Difference(other, Estimate(value, low - leeway, high + leeway, ess, method, note=note), bound)

@@ -96,10 +96,11 @@ def _told_pairs(spec: Spec, adds: Floats) -> Floats:
     catalogue = spec.catalogue
     names = np.stack([catalogue.channel[HOLD + 1 :], catalogue.content[HOLD + 1 :]], axis=1)
     pairs, first = np.unique(names, axis=0, return_index=True)
-    adds, each = adds[first], np.eye(len(pairs))
+    adds = adds[first]
     weights = np.linalg.pinv(adds)
-    told = np.isclose(adds @ weights, each, atol=TINY).all(axis=0)
-    counted = np.isclose(adds[:, :, None], each[:, None, :], atol=TINY).all(axis=0).any(axis=0)
+    told = np.isclose(adds @ weights, np.eye(len(pairs)), atol=TINY).all(axis=0)
+    alone = (np.abs(adds) > TINY).sum(axis=0) == 1
+    counted = np.isclose(adds[:, alone], 1.0, atol=TINY).any(axis=1)
     weights[np.abs(weights) < TINY] = 0.0
     return np.asarray(weights[:, told & ~counted].T, np.float64)
 

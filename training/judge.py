@@ -162,7 +162,7 @@ class Judge:
             bound = self._interval(gain, first, 1.0, 1 - 2 * self._error)[0]
             parts = self._segments(gain, weighed.w)
             if isinstance(first.ratios, Ratios):
-                side = Side(worths[0], first.ratios, first.leeway, self._stretch(gain, first, 1.0))
+                side = Side(worths[0], first.ratios, first.leeway, self._luck, first.w)
         return Judged(
             support=support,
             values=worths,
@@ -256,7 +256,8 @@ class Judge:
         """A customer weighs what his decisions weigh on average."""
         decisions = np.bincount(self._test.customer)
         each = np.bincount(self._test.customer, weights=weight) / decisions
-        return segments(gain.anchor if isinstance(gain, Chosen) else gain, each, self._splits)
+        luck = self._luck.variance(weight - 1.0) if self._luck else None
+        return segments(gain.anchor if isinstance(gain, Chosen) else gain, each, self._splits, luck=luck)
 
     def _tail(self, rho: Floats, support: Support) -> Estimate:
         found = worst((self._discount * self._reward).sum(axis=1), rho[:, -1], TAIL, self._rng())

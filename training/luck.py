@@ -4,6 +4,9 @@ Where two decisions in a thousand are followed by an order, a log of 800 custome
 what a policy does says at once that the policy earns little and that this is certain: estimate and standard error rise
 and fall together, and the interval misses on one side. The environment has learned from other customers how often an
 order comes there, so its luck does not hang on theirs. An interval is as wide as the larger of both asks.
+
+It is the luck of rewards alone, not of what they change later on. Where hardly a decision carries weight, TIMES draws
+can be as silent as the log. One-step logs, and logs that are judged without an environment, are not asked.
 """
 
 import numpy as np
@@ -16,7 +19,7 @@ from training.evidence import turns
 from training.intervals import Ratios
 from training.journeys import Journeys
 
-TIMES = 8
+TIMES = 16
 """How often each decision's window is drawn."""
 
 
@@ -36,11 +39,16 @@ class Luck:
         self._apart = discount * (drawn - drawn.mean(axis=0))
         self._customer: Ints = journeys.customer
 
-    def error(self, weight: Floats) -> float:
-        """Standard error of the mean over customers of Σ weight · discounted reward, weight [N], by luck alone."""
+    def variance(self, weight: Floats) -> Floats:
+        """Variance [J] of each customer's Σ weight · discounted reward, weight [N], by luck alone."""
         customers = int(self._customer[-1]) + 1
         sums = [np.bincount(self._customer, weights=weight * apart, minlength=customers) for apart in self._apart]
-        return float(np.sqrt((np.stack(sums) ** 2).sum() / (TIMES - 1))) / customers
+        return np.asarray((np.stack(sums) ** 2).sum(axis=0) / (TIMES - 1), np.float64)
+
+    def error(self, weight: Floats) -> float:
+        """Standard error of the mean over customers of Σ weight · discounted reward, weight [N], by luck alone."""
+        variance = self.variance(weight)
+        return float(np.sqrt(variance.sum())) / len(variance)
 
     def stretch(self, ratios: Ratios, weight: Floats) -> float:
         """How many times as wide the interval of an estimate has to be whose rewards carry these weights [N]; at least

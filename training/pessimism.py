@@ -1,11 +1,11 @@
 """How much should a learner distrust the environment where its members differ? The validation customers' log answers.
 
-MOPO (Yu et al., NeurIPS 2020) takes λ · uncertainty from every reward; its λ is set by hand. Here it is asked of a log
-that the environment was not learned from. For each λ the clone is tilted towards what the environment, less λ times its
-doubt, says is worth most, all as far from the log as PPO goes; what these policies earn at the logged decisions is
-estimated from what their customers really did (doubly robust, the environment's mean as its model). Whoever chooses by
-a model's own numbers picks its errors along with its insights (the winner's curse); a reward that was paid shares none
-of them. The smallest λ is taken under which the choices do not earn clearly less than under the best.
+MOPO (Yu et al., NeurIPS 2020) takes λ · uncertainty from every reward; its λ is set by hand. Here it is asked of
+customers to whom the environment was not fitted. For each λ the clone is tilted towards what the environment, less λ
+times its doubt, says is worth most, all as far from the log as PPO goes; what these policies earn at the logged
+decisions is estimated from what the customers really did (doubly robust, the environment's mean as its model). Whoever
+chooses by a model's own numbers picks its errors along with its insights (the winner's curse); a reward that was paid
+shares none of them. The smallest λ is taken under which the choices do not earn clearly less than under the best.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ from training.agreement import ENOUGH
 from training.evidence import turns
 from training.intervals import Ratios
 from training.journeys import Journeys
+from training.judge import LEAST_CUSTOMERS
 from training.members import Progress
 from training.panels import probabilities_of
 from training.propensities import propensities_of
@@ -36,10 +37,13 @@ UNKNOWN = 1.0
 FAR = 0.2
 """KL(choices ‖ clone) in nats, the mean over decisions: as far as PPO goes (0.04 to 0.7 in four worlds). To take the
 best of all actions, as no learner does that is held to the log, asks what one of a hundred looks like by luck."""
-SURE = 2.0
-"""Standard errors by which a smaller λ has to be worse before it is left: of six λ one is always lucky."""
-CELLS = 1_500_000
-"""Decisions times actions at most at which the members are asked."""
+SURE = 2.33
+"""Standard errors by which a smaller λ has to be worse before it is left: of six λ one is always lucky (one-sided 5 %,
+Bonferroni over five comparisons)."""
+SLIGHT = 0.05
+"""And by more than this share of the best one's own standard error: λ that choose alike differ by rounding."""
+CELLS, LEAST = 1_500_000, 4_000
+"""Decisions times actions at most at which the members are asked; but so many decisions where there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +74,16 @@ def pessimism(
     seed: int,
     progress: Progress | None = None,
 ) -> Pessimism:
-    """Choose λ for `model`, which was fitted to other customers than those of `valid`.
+    """Choose λ for `model`, whose weights were fitted to other customers than those of `valid` (who said when to stop).
 
     Looks one decision ahead only, so what an action is worth later is not asked. Where the log is small its word is
-    vague, and the smallest λ wins. UNKNOWN where it shows fewer than ENOUGH events that the reward counts. Where the
-    log has no propensities those of `clone` stand in. Raises TrainingError for a log without decisions.
+    vague, and the smallest λ wins. UNKNOWN where those asked are fewer than LEAST_CUSTOMERS, or show fewer than ENOUGH
+    events that the reward counts. Where the log has no propensities those of `clone` stand in.
     """
     paid = (spec.reward.each != 0) | (spec.reward.per_value != 0)
-    if valid.counts[:, paid].sum() < ENOUGH:
-        return Pessimism(UNKNOWN, ())
     some = _some(valid, len(spec.catalogue.actions), seed)
+    if some.counts[:, paid].sum() < ENOUGH or len(some.customer_ids) < LEAST_CUSTOMERS:
+        return Pessimism(UNKNOWN, ())
     worths = _worths(spec, model, some, progress)
     mean, spread = worths.mean(axis=0), worths.std(axis=0)
     log = _Log(some, mean, probabilities_of(clone, some.observation, some.mask), propensities_of(some, clone)[0])
@@ -91,8 +95,9 @@ def pessimism(
 def _first_close(gains: Sequence[Ratios]) -> int:
     """The first that is not clearly worse than the best: by no more than SURE standard errors, paired."""
     best = int(np.argmax([gain.value() for gain in gains]))
+    slight = SLIGHT * gains[best].stderr()
     gaps = (gains[best].minus(gain) for gain in gains[:best])
-    return next((i for i, gap in enumerate(gaps) if gap.value() <= SURE * gap.stderr()), best)
+    return next((i for i, gap in enumerate(gaps) if gap.value() <= SURE * gap.stderr() + slight), best)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +139,7 @@ class _Log:
 def _some(valid: Journeys, actions: int, seed: int) -> Journeys:
     """As many whole journeys, by chance, as CELLS allow."""
     customers = len(valid.customer_ids)
-    share = min(1.0, CELLS / (len(valid) * actions))
+    share = min(1.0, max(CELLS / actions, LEAST) / max(len(valid), 1))
     drawn: Ints = np.sort(np.random.default_rng(seed).permutation(customers)[: max(1, int(customers * share))])
     return valid.take(drawn)
 

@@ -98,8 +98,8 @@ def train_ppo(
 ) -> Learned:
     """Learn in the environment along the journeys of `data[0]`; keep what is best along those of `data[1]`.
 
-    Rewards are divided by the standard deviation of the logged
-    return-to-go while learning, and nowhere else.
+    Rewards are divided by the standard deviation of the logged return-to-go while learning, and nowhere else; γ is
+    `gamma_of` the log.
     """
     train, valid = data
     judged = valid.replay().some(settings.judged, settings.seed)
@@ -262,14 +262,16 @@ class _Watch(BaseCallback):
 
 
 def gamma_of(spec: Spec, journeys: Journeys) -> float:
-    """`discount_of`, but at most 1 − 1 / T where journeys have T decisions at most.
+    """`discount_of`, but at most 1 − 1 / T, T the length in decisions of the journey that a typical decision is of.
 
     Who has seen T decisions knows nothing of what comes after them: a discount that looks further makes the critic
     bootstrap from states that no journey reached (Jiang, Kulesza, Singh & Lewis 2015, "The dependence of effective
-    planning horizon on model accuracy"). Without any discount the journey's end is the end, and γ stays 1.
+    planning horizon on model accuracy"). What comes later within a journey counts less for it too, which is felt where
+    journeys have two or three decisions. Without any discount the journey's end is the end, and γ stays 1.
     """
     discount = discount_of(spec, journeys)
-    return discount if discount >= 1.0 else min(discount, 1.0 - 1.0 / (int(journeys.step.max()) + 1))
+    typical = float(np.median(np.bincount(journeys.customer)[journeys.customer]))
+    return discount if discount >= 1.0 else min(discount, 1.0 - 1.0 / typical)
 
 
 def discount_of(spec: Spec, journeys: Journeys) -> float:

@@ -13,7 +13,7 @@ from scipy import stats
 
 from engine.encoding import ContextFeature
 from engine.records import Floats, Ints
-from training.intervals import Estimate, Ratios, normal, refused
+from training.intervals import Estimate, Ratios, normal, refused, stretched
 from training.support import LEAST_ESS, effective_sample_size
 
 PARTS = 4
@@ -64,15 +64,20 @@ def split_by(feature: ContextFeature, values: Floats) -> Split:
     return Split(feature.name, labels, places)
 
 
-def segments(gain: Ratios, weight: Floats, splits: Sequence[Split], error: float = 0.05) -> tuple[Segment, ...]:
+def segments(
+    gain: Ratios, weight: Floats, splits: Sequence[Split], error: float = 0.05, luck: Floats | None = None
+) -> tuple[Segment, ...]:
     """The gain in every segment of every split, and which of them are harmed for certain.
 
-    gain: policy minus log, paired, of J customers. weight: Floats [J], what each counts for in it (one step: its
-    importance weight), for the effective sample size. A segment's ratios are those of its customers alone. Its
-    one-sided p is Student's for gain < 0; Holm (1979): the k-th smallest of m is multiplied by m − k + 1, and none
-    is below one before it. Harm that is small, or in few customers, is not found: not harmed is not the same as
-    safe. A segment below LEAST_ESS is refused and not counted in m, as its support does not depend on what it earned.
+    gain: policy minus log, paired, of J customers. luck: Floats [J], the variance of what luck adds to each of them, by
+    others' word (training/luck.py): the larger standard error of both counts. weight: Floats [J], what each counts for
+    in it (one step: its importance weight), for the effective sample size. A segment's ratios are those of its
+    customers alone. Its one-sided p is Student's for gain < 0; Holm (1979): the k-th smallest of m is multiplied by
+    m − k + 1, and none is below one before it. Harm that is small, or in few customers, is not found: not harmed is not
+    the same as safe. A segment below LEAST_ESS is refused and not counted in m, as its support does not depend on what
+    it earned.
     """
+    variance = np.zeros(len(gain)) if luck is None else luck
     found = [
         (f"{split.name} {label}", np.flatnonzero(split.of == place))
         for split in splits
@@ -82,16 +87,17 @@ def segments(gain: Ratios, weight: Floats, splits: Sequence[Split], error: float
     enough = [float(effective_sample_size(weight[rows])) for _, rows in found]
     chances = np.full(len(found), np.nan)
     judged = [i for i, ess in enumerate(enough) if ess >= LEAST_ESS]
-    chances[judged] = holm(np.array([_chance(gain.take(found[i][1])) for i in judged], np.float64))
+    parts = [(gain.take(rows), float(np.sqrt(variance[rows].sum())) / len(rows)) for _, rows in found]
+    chances[judged] = holm(np.array([_chance(*parts[i]) for i in judged], np.float64))
     return tuple(
         Segment(
             name=name,
             customers=len(rows),
-            gain=_estimate(gain.take(rows), ess),
+            gain=_estimate(*part, ess),
             chance=None if np.isnan(p) else float(p),
             harmed=bool(p < error),
         )
-        for (name, rows), ess, p in zip(found, enough, chances, strict=True)
+        for (name, rows), part, ess, p in zip(found, parts, enough, chances, strict=True)
     )
 
 
@@ -104,21 +110,22 @@ def holm(chances: Floats) -> Floats:
     return adjusted
 
 
-def _chance(gain: Ratios) -> float:
-    """P(so low a gain | no gain and no loss), one-sided."""
+def _chance(gain: Ratios, luck: float) -> float:
+    """P(so low a gain | no gain and no loss), one-sided. luck: the standard error that it has at least."""
     stderr, value = gain.stderr(), gain.value()
     rounding = 1e-12 * float(np.abs(gain.numerator).max(initial=0.0))
     if stderr <= rounding:  # every customer says the same
         return 0.0 if value < -rounding else 1.0
-    return float(stats.t.cdf(value / stderr, max(len(gain) - 1, 1)))
+    return float(stats.t.cdf(value / max(stderr, luck), max(len(gain) - 1, 1)))
 
 
-def _estimate(gain: Ratios, ess: float) -> Estimate:
+def _estimate(gain: Ratios, luck: float, ess: float) -> Estimate:
     if ess < LEAST_ESS:
         why = f"effective sample size {ess:.1f} customers, needed at least {LEAST_ESS:.0f}"
         return refused("segment", ess, why)
-    low, high = normal(gain)
-    return Estimate(gain.value(), low, high, ess, "segment")
+    value, stderr = gain.measured()
+    low, high = stretched(value, normal(gain), max(1.0, luck / stderr) if stderr > 0 else 1.0)
+    return Estimate(value, low, high, ess, "segment")
 
 
 def _between(cuts: Floats) -> tuple[str, ...]:

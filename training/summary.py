@@ -243,8 +243,8 @@ def _notes(report: Report) -> Sequence[str]:
     if report.earlier:
         found.append(
             f"Other trainings of this experiment were evaluated before ({report.earlier}): the error of {ERROR:g} is "
-            "this look's alone. Who looks again and again promotes by luck in the end; "
-            f"`nextbest evaluate --look {report.earlier + 1}` lets all looks share it."
+            "this look's alone, and each of theirs was its own. Who looks again and again promotes by luck in the end; "
+            "`nextbest evaluate --look 1`, then 2 and so on, makes all looks from then on share one."
         )
     if any(e.environment for e in report.evaluations):
         found.append("The environment's value is a model's answer, without an interval of the value.")

@@ -253,7 +253,7 @@ def test_who_looked_before_without_counting_is_told(journeys: Journeys, capsys: 
     summary.show(found, Console(width=400))
     told = capsys.readouterr().out
     assert "were evaluated before (2)" in told
-    assert "`nextbest evaluate --look 3`" in told
+    assert "`nextbest evaluate --look 1`" in told
 
 
 def test_the_report_is_plain_json(journeys: Journeys) -> None:

@@ -7,12 +7,15 @@ from engine.records import Floats
 from envs.ensemble import EnsembleOutcomeModel
 from envs.worlds import World, world
 from tests.training.played import play
+from training import network
 from training.differences import Side, difference
 from training.fit import fit_outcome_model
 from training.intervals import Estimate, mean_of, stretched
 from training.journeys import Journeys
+from training.judge import Judge
 from training.luck import Luck
 from training.members import OutcomeSettings
+from training.network import NetworkPolicy
 
 PLACE: World = world("rare")
 SPEC = PLACE.spec
@@ -71,12 +74,40 @@ def test_a_stretched_interval_keeps_its_middle_and_its_lean() -> None:
     assert stretched(1.0, (0.0, 3.0), 2.0) == (-1.0, 5.0)
 
 
-def test_a_difference_is_as_uncertain_as_the_more_uncertain_side() -> None:
-    rng = np.random.default_rng(0)
+def test_two_policies_that_differ_little_are_compared_by_the_luck_of_their_difference(
+    model: EnsembleOutcomeModel,
+) -> None:
+    """Each may be far from the log and well known, and yet what they differ in may hang on orders that nobody gave.
+
+    Customers who bought are left out, so by their own word the difference is certain.
+    """
+    log = played(200, 7)
+    log = log.take(np.setdiff1d(np.arange(200), np.unique(log.customer[log.reward > 50])))
+    luck, one = Luck(SPEC, model, log, everybody(log)), everybody(log)
+    other = np.where(np.arange(len(log)) % 20 == 0, 1.5, 1.0)
     value = Estimate(0.0, -1.0, 1.0, 100.0, "marginal DR")
-    mine, theirs = mean_of(rng.normal(size=100)), mean_of(rng.normal(size=100))
+    mine, theirs = mean_of(totals(log, one)), mean_of(totals(log, other))
     plain = difference(Side(value, mine), Side(value, theirs), "other", 0.05)
-    wide = difference(Side(value, mine, stretch=1.5), Side(value, theirs, stretch=2.0), "other", 0.05)
+    wide = difference(Side(value, mine, 0.0, luck, one), Side(value, theirs, 0.0, luck, other), "other", 0.05)
+    assert plain.gain.value is not None
     assert plain.gain.value == wide.gain.value
+    needed = luck.error(one - other) / mine.minus(theirs).stderr()
+    assert needed > 5.0
     assert wide.gain.value is not None
-    assert wide.gain.value - wide.bound == pytest.approx(2 * (wide.gain.value - plain.bound))
+    assert wide.gain.value - wide.bound == pytest.approx(needed * (plain.gain.value - plain.bound))
+
+
+def test_a_policy_that_does_what_the_log_does_gains_nothing_for_certain(model: EnsembleOutcomeModel) -> None:
+    """In its gain every reward stands against itself, so no luck widens it; its value's interval may be wider."""
+    log = played(300, 5)
+    uniform = NetworkPolicy(
+        network.uniform(network.Shape(SPEC.encoder.size, SPEC.attributes.size)), SPEC.attributes.encode(SPEC.catalogue)
+    )
+    judge = Judge(SPEC, log, uniform, model=model)
+    asked = judge.judge(uniform)
+    judge._luck = None
+    unasked = judge.judge(uniform)
+    assert asked.gain == unasked.gain
+    assert asked.value.upper is not None
+    assert unasked.value.upper is not None
+    assert asked.value.upper >= unasked.value.upper

@@ -167,3 +167,5 @@ def test_validation_customers_who_bought_nothing_cannot_tell(
     counts[:, paid] = 0
     poor = replace(valid, counts=counts, values=valid.values * 0, events=valid.events.take(np.flatnonzero(kept)))
     assert pessimism(SPEC, model, poor, _uniform(), 0) == Pessimism(UNKNOWN, ())
+    few = valid.take(np.argsort(-valid.returns())[:10])  # who bought much, but ten are an anecdote
+    assert pessimism(SPEC, model, few, _uniform(), 0) == Pessimism(UNKNOWN, ())

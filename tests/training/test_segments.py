@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from engine.encoding import ContextFeature
 from engine.records import Floats, Ints
 from training import ope
-from training.intervals import Ratios
+from training.intervals import Ratios, mean_of
 from training.segments import Split, holm, segments, split_by
 
 
@@ -61,6 +61,21 @@ def test_the_harmed_segment_is_named() -> None:
     assert harmed.gain.upper is not None
     assert harmed.gain.upper < 0
     assert harmed.customers == int((of == 2).sum())
+
+
+def test_what_others_know_of_luck_makes_nobody_certain_of_harm() -> None:
+    """Nobody of one kind happened to buy, so by their own word they lose for certain; luck says otherwise."""
+    rng = np.random.default_rng(0)
+    of = rng.integers(0, 2, 400)
+    each = np.where(of == 0, -0.01 - 1e-3 * rng.random(400), rng.normal(1.0, 1.0, 400))
+    gain = mean_of(each)
+    alone = segments(gain, np.ones(400), [split(of, 2)])
+    known = segments(gain, np.ones(400), [split(of, 2)], luck=np.full(400, 0.5))
+    assert [s.harmed for s in alone] == [True, False]
+    assert [s.harmed for s in known] == [False, False]
+    assert known[0].gain.upper is not None
+    assert known[0].gain.upper > 0
+    assert known[1].gain == alone[1].gain  # whose own noise is larger
 
 
 def test_a_small_segment_is_refused_and_accuses_nobody() -> None:
