@@ -115,14 +115,16 @@ class Judge:
         fold = np.random.default_rng(seed).permutation(self.customers) % FOLDS
         basis = Basis.of(test.observation, self._panel.attributes, test.action, spec.encoder.context_columns)
         self._fitted, self._trees = FittedEvaluator(self._panel, basis, fold), TreeModel.of(self._panel, fold)
-        self._weigher = None if self.one_step else StateWeigher(self._panel, basis, fold)
+        self._splits = splits_of(spec, test)
+        stay = [s.of for s, f in zip(self._splits, spec.context.features, strict=True) if f.evolves == "static"]
+        self._weigher = None if self.one_step else StateWeigher(self._panel, basis, fold, stay)
         self._environment: EnvironmentValues | None = None
         self._luck: Luck | None = None
         if isinstance(model, EnsembleOutcomeModel) and behaviour is not None and not self.one_step:
             self._environment = EnvironmentValues(spec, model, test, behaviour, self._panel, basis)
             self._luck = Luck(spec, model, test, self._panel.discount)
         self._harms = harms_of(spec, test)
-        self._weeks, self._splits = weeks_of(test), splits_of(spec, test)
+        self._weeks = weeks_of(test)
 
     @property
     def one_step(self) -> bool:

@@ -9,6 +9,7 @@ policy (a prognostic score: Hansen 2008; for off-policy evaluation, state abstra
 is held down by a ridge, as little as leaves enough customers: a choice that looks at no reward, and so favours nobody.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,6 +40,9 @@ CLIP = 4.0
 
 AGAIN, OWN = 6, 4
 """Newton steps for each further penalty, and for each fold."""
+
+RAKES, FURTHEST = 3, 10.0
+"""How often all kinds of customers are brought to their share in turn, and by how much a kind's weights at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +88,10 @@ class StateWeigher:
     policy does: then most of the weights are cut (`removed`), and the value model alone speaks.
     """
 
-    def __init__(self, panel: Panel, basis: Basis, fold: Ints) -> None:
-        """fold: Ints [J], each customer's fold, 0..; at least two folds."""
+    def __init__(self, panel: Panel, basis: Basis, fold: Ints, kinds: Sequence[Ints] = ()) -> None:
+        """fold: Ints [J], each customer's fold, 0..; at least two folds. kinds: Ints [J] each, which kind a customer is
+        of and stays, -1 = unknown.
+        """
         self.panel, self._fold = panel, fold[panel.customer]
         x, crossed = basis.state(panel.observation, panel.left)
         ahead = panel.left[:, None].astype(np.float32)
@@ -96,6 +102,7 @@ class StateWeigher:
         self._rest = _standard(rest[:, rest.std(axis=0) > 1e-6])
         customers = int(panel.customer[-1]) + 1
         self._customers = customers
+        self._kinds = [large[panel.customer] for kind in kinds if ((large := _large(kind)) >= 0).any()]
         self._enough = min(max(LEAST_ESS, customers / 10), ENOUGH)
         some = np.random.default_rng(0).permutation(customers)[: max(2, int(MOST_FITTED * customers / len(panel)))]
         self._rows = np.flatnonzero(np.isin(panel.customer, some))
@@ -135,6 +142,22 @@ class StateWeigher:
         return self._normalised(self._normalised(state) * ratio)
 
     def _normalised(self, w: Floats) -> Floats:
+        """Weights with mean 1 at each decision and for each kind of customer, as far as both can be had.
+
+        No policy changes what customers are and stay. A ridge that shrinks the weights does not know that, and weighs
+        up whoever the log happened to treat as the policy does (raking: Deming & Stephan 1940).
+        """
+        w = self._levelled(w)
+        for _ in range(RAKES if self._kinds else 0):
+            for kind in self._kinds:
+                known = kind >= 0
+                count, total = (np.bincount(kind[known], weights=x) for x in (None, w[known]))
+                factor = np.clip(count / np.maximum(total, 1e-300), 1 / FURTHEST, FURTHEST)
+                w = np.where(known, w * factor[kind], w)
+            w = self._levelled(w)
+        return w
+
+    def _levelled(self, w: Floats) -> Floats:
         """Weights with mean 1 at each decision; decisions that half of the customers do not reach share one mean."""
         step = self.panel.step
         count = np.bincount(step)
@@ -159,6 +182,12 @@ class StateWeigher:
                 (middle, high) if self._ess(self._normalised(np.minimum(w, middle))) >= LEAST_ESS else (low, middle)
             )
         return low
+
+
+def _large(kind: Ints) -> Ints:
+    """The kinds [J] that have LEAST_ESS customers at least; the others count as unknown."""
+    known = np.bincount(kind[kind >= 0], minlength=1)
+    return np.where((kind >= 0) & (known[kind] >= LEAST_ESS), kind, -1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from tests.training.test_fitted import CANDIDATE, LOGGED, STEPS, fit, live
+from training.fitted import Basis
 from training.intervals import mean_of
-from training.state_weights import PENALTIES
+from training.state_weights import PENALTIES, StateWeigher
 from training.support import LEAST_ESS, effective_sample_size
 
 
@@ -43,6 +44,26 @@ def test_states_are_weighed_as_the_policy_meets_them_from_the_start() -> None:
         found = float(weights.w[now] @ panel.observation[now, 0]) / now.sum()
         logged, wanted = (float(p.observation[rows, 0].mean()) for p, rows in ((panel, now), (other, then)))
         assert abs(found - wanted) < 0.25 * abs(logged - wanted)
+
+
+def test_no_policy_changes_what_customers_are() -> None:
+    """Of one kind the log happened to do what the policy does more often: its weights are too high, unless it is told
+    which customers stay what they are. A kind of a few customers is left alone.
+    """
+    panel, _ = live(600, 9, *LOGGED)
+    rng = np.random.default_rng(0)
+    kind = np.where(np.arange(600) < 5, 2, rng.integers(0, 2, 600))
+    of = kind[panel.customer]
+    fold = rng.permutation(600) % 3
+    basis = Basis.of(panel.observation, panel.attributes, panel.action)
+    ratio = np.where(of == 0, 1.3, 0.7) * rng.exponential(1.0, len(panel))
+    few = np.where(kind == 2, 0, -1)
+    blind, told, alone = (
+        StateWeigher(panel, basis, fold, kinds).fit(ratio, np.zeros(len(panel))).w for kinds in ((), (kind,), (few,))
+    )
+    assert blind[of == 0].mean() > 1.2
+    assert [told[of == k].mean() for k in (0, 1)] == pytest.approx([1.0, 1.0], abs=0.02)
+    np.testing.assert_array_equal(alone, blind)
 
 
 def test_the_noise_of_the_weights_is_in_the_standard_error() -> None:
