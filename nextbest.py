@@ -146,6 +146,7 @@ def tune(run_id: str | None, trials: int, seconds: int | None, seed: int) -> Non
 @click.option("--model", help="Registered model whose champion is judged beside them. [default: the spec's name]")
 @click.option(
     "--look",
+    metavar="K",
     type=click.IntRange(1),
     help="You look again and again: this is the K-th time. All looks share the error of one. [default: the only look]",
 )

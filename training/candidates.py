@@ -246,7 +246,7 @@ def careful(ground: Ground, settings: Settings, story: Story) -> PpoSettings:
         lambda progress: pessimism(ground.spec, ground.model, ground.valid, clone, settings.seed, progress),
     )
     if not found.tried:
-        told = "too few paid events of the validation customers to say how far to trust it"
+        told = "too few validation customers, or events of theirs that are paid, to say how far to trust it"
     else:
         naive, unit = found.tried[0], f"{ground.spec.currency} a decision"
         told = (

@@ -116,8 +116,8 @@ class Judge:
         basis = Basis.of(test.observation, self._panel.attributes, test.action, spec.encoder.context_columns)
         self._fitted, self._trees = FittedEvaluator(self._panel, basis, fold), TreeModel.of(self._panel, fold)
         self._splits = splits_of(spec, test)
-        stay = [s.of for s, f in zip(self._splits, spec.context.features, strict=True) if f.evolves == "static"]
-        self._weigher = None if self.one_step else StateWeigher(self._panel, basis, fold, stay)
+        traits = [s.of for s, f in zip(self._splits, spec.context.features, strict=True) if f.evolves == "static"]
+        self._weigher = None if self.one_step else StateWeigher(self._panel, basis, fold, traits)
         self._environment: EnvironmentValues | None = None
         self._luck: Luck | None = None
         if isinstance(model, EnsembleOutcomeModel) and behaviour is not None and not self.one_step:

@@ -14,7 +14,7 @@ from scipy import stats
 from engine.encoding import ContextFeature
 from engine.records import Floats, Ints
 from training.intervals import Estimate, Ratios, normal, refused, stretched
-from training.support import LEAST_ESS, effective_sample_size
+from training.support import LEAST_ESS, effective_sample_size, too_few
 
 PARTS = 4
 """Parts of equal size that customers are split into by a number."""
@@ -120,8 +120,7 @@ def _chance(gain: Ratios, luck: float) -> float:
 
 
 def _estimate(gain: Ratios, luck: float, ess: float) -> Estimate:
-    if ess < LEAST_ESS:
-        why = f"effective sample size {ess:.1f} customers, needed at least {LEAST_ESS:.0f}"
+    if why := too_few(ess):
         return refused("segment", ess, why)
     value, stderr = gain.measured()
     low, high = stretched(value, normal(gain), max(1.0, luck / stderr) if stderr > 0 else 1.0)

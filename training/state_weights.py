@@ -42,7 +42,7 @@ AGAIN, OWN = 6, 4
 """Newton steps for each further penalty, and for each fold."""
 
 RAKES, FURTHEST = 3, 10.0
-"""How often all kinds of customers are brought to their share in turn, and by how much a kind's weights at most."""
+"""How often all traits of customers are brought to their share in turn, and by how much a trait's weights at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,9 @@ class StateWeigher:
     policy does: then most of the weights are cut (`removed`), and the value model alone speaks.
     """
 
-    def __init__(self, panel: Panel, basis: Basis, fold: Ints, kinds: Sequence[Ints] = ()) -> None:
-        """fold: Ints [J], each customer's fold, 0..; at least two folds. kinds: Ints [J] each, which kind a customer is
-        of and stays, -1 = unknown.
+    def __init__(self, panel: Panel, basis: Basis, fold: Ints, traits: Sequence[Ints] = ()) -> None:
+        """fold: Ints [J], each customer's fold, 0..; at least two folds. traits: Ints [J] each, the place of
+        what a customer is and stays among what there is, -1 = unknown.
         """
         self.panel, self._fold = panel, fold[panel.customer]
         x, crossed = basis.state(panel.observation, panel.left)
@@ -102,7 +102,7 @@ class StateWeigher:
         self._rest = _standard(rest[:, rest.std(axis=0) > 1e-6])
         customers = int(panel.customer[-1]) + 1
         self._customers = customers
-        self._kinds = [large[panel.customer] for kind in kinds if ((large := _large(kind)) >= 0).any()]
+        self._traits = [large[panel.customer] for trait in traits if ((large := _large(trait)) >= 0).any()]
         self._enough = min(max(LEAST_ESS, customers / 10), ENOUGH)
         some = np.random.default_rng(0).permutation(customers)[: max(2, int(MOST_FITTED * customers / len(panel)))]
         self._rows = np.flatnonzero(np.isin(panel.customer, some))
@@ -142,18 +142,18 @@ class StateWeigher:
         return self._normalised(self._normalised(state) * ratio)
 
     def _normalised(self, w: Floats) -> Floats:
-        """Weights with mean 1 at each decision and for each kind of customer, as far as both can be had.
+        """Weights with mean 1 at each decision and for each trait of customers, as far as both can be had.
 
         No policy changes what customers are and stay. A ridge that shrinks the weights does not know that, and weighs
         up whoever the log happened to treat as the policy does (raking: Deming & Stephan 1940).
         """
         w = self._levelled(w)
-        for _ in range(RAKES if self._kinds else 0):
-            for kind in self._kinds:
-                known = kind >= 0
-                count, total = (np.bincount(kind[known], weights=x) for x in (None, w[known]))
+        for _ in range(RAKES if self._traits else 0):
+            for trait in self._traits:
+                known = trait >= 0
+                count, total = (np.bincount(trait[known], weights=x) for x in (None, w[known]))
                 factor = np.clip(count / np.maximum(total, 1e-300), 1 / FURTHEST, FURTHEST)
-                w = np.where(known, w * factor[kind], w)
+                w = np.where(known, w * factor[trait], w)
             w = self._levelled(w)
         return w
 
@@ -184,10 +184,10 @@ class StateWeigher:
         return low
 
 
-def _large(kind: Ints) -> Ints:
-    """The kinds [J] that have LEAST_ESS customers at least; the others count as unknown."""
-    known = np.bincount(kind[kind >= 0], minlength=1)
-    return np.where((kind >= 0) & (known[kind] >= LEAST_ESS), kind, -1)
+def _large(trait: Ints) -> Ints:
+    """The places [J] that have LEAST_ESS customers at least; the others count as unknown."""
+    known = np.bincount(trait[trait >= 0], minlength=1)
+    return np.where((trait >= 0) & (known[trait] >= LEAST_ESS), trait, -1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,19 +47,19 @@ def test_states_are_weighed_as_the_policy_meets_them_from_the_start() -> None:
 
 
 def test_no_policy_changes_what_customers_are() -> None:
-    """Of one kind the log happened to do what the policy does more often: its weights are too high, unless it is told
-    which customers stay what they are. A kind of a few customers is left alone.
+    """Of one trait the log happened to do what the policy does more often: its weights are too high, unless it is told
+    which customers stay what they are. A trait of a few customers is left alone.
     """
     panel, _ = live(600, 9, *LOGGED)
     rng = np.random.default_rng(0)
-    kind = np.where(np.arange(600) < 5, 2, rng.integers(0, 2, 600))
-    of = kind[panel.customer]
+    trait = np.where(np.arange(600) < 5, 2, rng.integers(0, 2, 600))
+    of = trait[panel.customer]
     fold = rng.permutation(600) % 3
     basis = Basis.of(panel.observation, panel.attributes, panel.action)
     ratio = np.where(of == 0, 1.3, 0.7) * rng.exponential(1.0, len(panel))
-    few = np.where(kind == 2, 0, -1)
+    few = np.where(trait == 2, 0, -1)
     blind, told, alone = (
-        StateWeigher(panel, basis, fold, kinds).fit(ratio, np.zeros(len(panel))).w for kinds in ((), (kind,), (few,))
+        StateWeigher(panel, basis, fold, traits).fit(ratio, np.zeros(len(panel))).w for traits in ((), (trait,), (few,))
     )
     assert blind[of == 0].mean() > 1.2
     assert [told[of == k].mean() for k in (0, 1)] == pytest.approx([1.0, 1.0], abs=0.02)
