@@ -20,6 +20,7 @@ from training.alike import alike
 from training.candidates import CLONE
 from training.differences import Difference, Side, difference
 from training.evaluation import CHAMPION, Evaluation, Reigning, Report, error_of
+from training.favourite import errors_of, favourite_of
 from training.intervals import Estimate, refused
 from training.journeys import Journeys
 from training.judge import Judge
@@ -46,7 +47,8 @@ ON_POLICY = ("coverage", "propensities", "overlap")
 class Setting:
     """What candidates are evaluated with. test: customers, held_out: that no candidate has seen. behaviour: the clone
     that stands in for missing propensities. model: the learned environment. oracle: the truth, where it is
-    known. champion: NAME/VERSION and bundle of who is served now. look, earlier: as in `Report`.
+    known. champion: NAME/VERSION and bundle of who is served now. look, earlier: as in `Report`. valid: customers who
+    say whom to ask most of (training/favourite.py), none of them in `test`.
     """
 
     spec: Spec
@@ -58,26 +60,31 @@ class Setting:
     champion: tuple[str, Bundle] | None = None
     look: int | None = None
     earlier: int = 0
+    valid: Journeys | None = None
 
 
 def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, story: Story | None = None) -> Report:
     """Judge each candidate. Raises TrainingError when the test customers cannot judge anybody."""
-    rivals = max(1, sum(name != CLONE for name in candidates))
-    error = error_of(setting.look)
-    judge = Judge(setting.spec, setting.test, setting.behaviour, seed, error / rivals, setting.model)
-    judged, found = dict[str, Judged](), list[Evaluation]()
     story = story or Story(Console(quiet=True))
+    favourite = None
+    if setting.valid is not None:
+        with story.stage("asking who is most likely to be worth promoting"):
+            favourite = favourite_of(candidates, setting.spec, setting.valid, setting.model, seed)
+    error = error_of(setting.look)
+    errors, equal = errors_of(candidates, favourite, error), error / max(1, sum(name != CLONE for name in candidates))
+    judge = Judge(setting.spec, setting.test, setting.behaviour, seed, equal, setting.model)
+    judged, found = dict[str, Judged](), list[Evaluation]()
     with story.stage("estimating what the candidates are worth") as progress:
         for done, (name, policy) in enumerate(candidates.items()):
             progress(done, 2 * len(candidates))
-            judged[name] = judge.judge(policy)
+            judged[name] = judge.judge(policy, errors[name])
         constants = alike(setting.spec, setting.test, judge, judged)
         reigning, side = _reigning(setting, judge)
         others = {name: c.side for name, c in constants.items()} | {CHAMPION: side}
         for done, (name, policy) in enumerate(candidates.items()):
             progress(len(candidates) + done, 2 * len(candidates))
             mine = judged[name].side
-            over = [difference(mine, o, other, error / rivals, seed) for other, o in others.items() if mine and o]
+            over = [difference(mine, o, other, errors[name], seed) for other, o in others.items() if mine and o]
             found.append(_evaluate((name, policy), judged[name], tuple(over), setting, seed))
     return Report(
         currency=setting.spec.currency,
@@ -93,6 +100,7 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
         excused=tuple(name for name, c in constants.items() if not _rival(c)),
         look=setting.look,
         earlier=setting.earlier,
+        favourite=favourite,
     )
 
 
@@ -195,7 +203,9 @@ def _as_trained(trained: Trained, model: str) -> Setting:
     champion = (name, Bundle.load(trained.tracking.registered(name)[2])) if name else None
     spec, clone = trained.spec, trained.bundles.get(CLONE)
     behaviour = clone.policy if clone else None
-    return Setting(spec, trained.held_out(), True, behaviour, trained.model(), world_of(trained.log, spec), champion)
+    _, valid, test = trained.parts()
+    oracle = world_of(trained.log, spec)
+    return Setting(spec, test, True, behaviour, trained.model(), oracle, champion, valid=valid)
 
 
 def _elsewhere(named: Mapping[str, Bundle], logs: tuple[str, str | None], about: str, story: Story) -> Setting:

@@ -16,7 +16,7 @@ EVALUATION = "evaluation/evaluation.json"
 
 ERROR = 0.05
 """Chance that the gate lets any policy through that is no better than the log, shared by all candidates
-(Bonferroni).
+(training/favourite.py).
 """
 
 
@@ -105,7 +105,7 @@ class Report:
     gain over the log of each constant that candidates are compared with (training/alike.py). excused: those of them
     that nobody has to beat, since they do harm, or do not themselves earn more than the log for certain. look: which
     of several, see `error_of`; None = the only one. earlier: evaluations of this experiment's other trainings that it
-    does not know of.
+    does not know of. favourite: the candidate that has half of the error; None = all have the same.
     """
 
     currency: str
@@ -121,6 +121,7 @@ class Report:
     excused: tuple[str, ...] = ()
     look: int | None = None
     earlier: int = 0
+    favourite: str | None = None
 
     @property
     def who(self) -> str:

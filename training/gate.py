@@ -89,9 +89,11 @@ def _earned(report: Report, winner: Evaluation, verdict: Verdict) -> str:
     """Why this one: what it earns for certain, and over whom."""
     least, unit = drawing.figure(verdict.bound or 0.0), drawing.per_journey(report.currency)
     share = f", the share of look {report.look}," if report.look else ""
+    favourite = f", half of it for {report.favourite}, whom environment and validation customers like best"
+    half = favourite if report.favourite else ""
     why = (
         f"it earns at least {least} {unit} more than the log "
-        f"({winner.gain.method}, one-sided, error {report.error:.2g}{share} shared by all candidates)"
+        f"({winner.gain.method}, one-sided, error {report.error:.2g}{share} shared by all candidates{half})"
     )
     if winner.candidate in CONSTANTS and any(e.candidate not in (CLONE, *CONSTANTS) for e in report.evaluations):
         why += f"; {NO_GAIN}: nobody who chooses for each customer earns more than it for certain"

@@ -21,6 +21,23 @@ from training.frame import Frame, with_row
 from training.onward import Steps, further, planned_lengths
 from training.tables import Log, codes, numbers
 
+Shares = tuple[float, float, float]
+"""Of training, validation and test customers."""
+
+LEAST_TESTED, MOST_TESTED, TESTED = 0.2, 0.4, 2_000
+"""Bounds on the share of test customers; in between there are so many."""
+
+
+def shares_of(customers: int) -> Shares:
+    """How a log of so many customers is shared out: in a small one more are kept for the test.
+
+    A policy learned from fewer customers is a little worse; one that the test cannot tell from the log is not promoted
+    at all, and the width of an interval falls with the root of the customers alone. Training and validation stay
+    three to one.
+    """
+    tested = round(min(max(TESTED / max(customers, 1), LEAST_TESTED), MOST_TESTED), 4)
+    return round(0.75 * (1 - tested), 6), round(0.25 * (1 - tested), 6), tested
+
 
 @dataclass(frozen=True, slots=True)
 class Journeys:
@@ -100,14 +117,15 @@ class Journeys:
             discount_per_day=spec.reward.discount_per_day,
         )
 
-    def split(
-        self, seed: int, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)
-    ) -> tuple["Journeys", "Journeys", "Journeys"]:
-        """Train, validation and test customers. A customer's side depends on seed and id alone, so it never
-        moves.
+    def split(self, seed: int, shares: Shares | None = None) -> tuple["Journeys", "Journeys", "Journeys"]:
+        """Training, validation and test customers; shares: None = `shares_of` as many customers.
+
+        Where a customer stands among the others depends on seed and id alone. So with one set of shares nobody moves;
+        and as a log grows, test customers become learned from, and never the other way round.
         """
         share = np.array([_uniform(f"{seed}:{name}") for name in self.customer_ids])
-        edges = np.cumsum(fractions) / sum(fractions)
+        shares = shares or shares_of(len(self.customer_ids))
+        edges = np.cumsum(shares) / sum(shares)
         side = np.searchsorted(edges[:2], share, side="right")
         train, valid, test = (self.take(np.flatnonzero(side == k)) for k in range(3))
         return train, valid, test

@@ -31,7 +31,7 @@ from training.propensities import propensities_of
 from training.reward_model import TreeModel
 from training.segments import Segment, segments
 from training.shrinkage import Chosen, tuned_doubly_robust
-from training.state_weights import StateWeigher
+from training.state_weights import MarginalWeights, StateWeigher
 from training.support import (
     Support,
     carrying,
@@ -136,12 +136,14 @@ class Judge:
         low, high = interval(self._logged, self._rng())
         return Estimate(self._logged.value(), low, high, float(self.customers), "mean of the log")
 
-    def judge(self, policy: Policy) -> Judged:
-        """Everything the log says about a policy, from its probabilities at the logged decisions."""
+    def judge(self, policy: Policy, error: float | None = None) -> Judged:
+        """Everything the log says about a policy, from its probabilities at the logged decisions. error: of its
+        `bound`, None = the judge's.
+        """
         chances = probabilities_of(policy, self._test.observation, self._test.mask)
-        return self.of(chances, self._environment.of(policy, chances) if self._environment else None)
+        return self.of(chances, self._environment.of(policy, chances) if self._environment else None, error)
 
-    def of(self, chances: Floats32, values: Fitted | None = None) -> Judged:
+    def of(self, chances: Floats32, values: Fitted | None = None, error: float | None = None) -> Judged:
         """As `judge`, of the policy with these probabilities [N, n] at the logged decisions. values: its Q̂, of a model
         that has not seen these customers; None = fitted to the log.
         """
@@ -161,7 +163,7 @@ class Judge:
         parts: tuple[Segment, ...] = ()
         if gains[0].supported:
             gain = first.ratios.minus(self._logged)
-            bound = self._interval(gain, first, 1.0, 1 - 2 * self._error)[0]
+            bound = self._interval(gain, first, 1.0, 1 - 2 * (error or self._error))[0]
             parts = self._segments(gain, weighed.w)
             if isinstance(first.ratios, Ratios):
                 side = Side(worths[0], first.ratios, first.leeway, self._luck, first.w)
@@ -181,9 +183,15 @@ class Judge:
         """One decision's weight is its ratio; a longer journey's hang on its states as well."""
         if self._weigher is None:
             return _Weighed(ratio, float(effective_sample_size(ratio)), 0.0, lambda _: np.zeros(self.customers))
-        found = self._weigher.fit(ratio, fitted.v)
+        found = self._weigher.fit(ratio, fitted.v, lambda w: self._corrected(w, fitted).minus(self._logged).influence())
         ess = float(effective_sample_size(found.w)) * self.customers / len(self._test)
         return _Weighed(found.w, ess, found.removed, found.noise)
+
+    def _corrected(self, weights: MarginalWeights | _Weighed, fitted: Fitted) -> Ratios:
+        """Marginal DR with these weights, their own noise in it."""
+        r, d, w, q, v = self._reward, self._discount, *(self._pad(x) for x in (weights.w, fitted.q, fitted.v))
+        errors = sequential.temporal_differences(r, d, q, v)
+        return sequential.marginal_doubly_robust(r, d, w, q, v).plus(weights.noise(self._flat(errors)))
 
     def _one_step(self, weighed: _Weighed, fitted: Fitted) -> list[_Answer]:
         r, w, q, v = self._test.reward, weighed.w, fitted.q, fitted.v
@@ -206,12 +214,11 @@ class Judge:
         r, d, w = self._reward, self._discount, self._pad(weighed.w)
         (q, v), own = (self._pad(x) for x in (models[0].q, models[0].v)), models[1]
         whole, marginal = float(effective_sample_size(rho).min()), weighed.ess
-        errors = sequential.temporal_differences(r, d, q, v)
-        corrected = sequential.marginal_doubly_robust(r, d, w, q, v)
+        corrected = self._corrected(weighed, models[0])
         weighted = sequential.marginal_importance_sampling(r, d, w)
         leeway = weighed.removed * abs(corrected.value() - sequential.direct_method(v).value())
         found = (
-            corrected.plus(weighed.noise(self._flat(errors))),
+            corrected,
             weighted.plus(weighed.noise(self._flat(d * r))),
             sequential.weighted_doubly_robust(r, d, rho, q, v),
             sequential.doubly_robust(r, d, rho, q, v),
@@ -219,7 +226,7 @@ class Judge:
             sequential.pdis(r, d, rho),
             sequential.direct_method(self._pad(own.v)),
         )
-        carried = carrying(found[0].minus(self._logged).influence())
+        carried = carrying(corrected.minus(self._logged).influence())
         enough = (too_few(marginal) or _too_far(weighed.removed) or too_rare(carried), too_few(whole))
         rests: list[tuple[float, str, float, Floats | None]] = [(marginal, enough[0], leeway, weighed.w)] * 2
         rests += [(whole, enough[1], 0.0, None)] * 4 + [(marginal, "", 0.0, None)]

@@ -7,6 +7,7 @@ network with weights set by hand, so that every candidate passes through the sam
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
@@ -199,6 +200,43 @@ def constant(row: int, attributes: Floats32, observation_size: int) -> TwoTower:
         linear(network.query_tower, -1).bias.copy_(torch.tensor([200.0, 100.0]))
     network.key_tower.append(nn.ReLU())
     return network
+
+
+def blended(first: TwoTower, second: TwoTower, share: float) -> TwoTower:
+    """The way from one policy to another: softmax of (1 − share) · first's logits + share · second's, with the
+    second's exploration floor. share: in [0, 1].
+
+    One network, exactly: towers side by side, blocks in one matrix, with as many dimensions as both have together.
+    Raises TrainingError where the two normalise what they see differently.
+    """
+    for name in ("mean", "std", "scale"):
+        if not torch.equal(getattr(first, name), getattr(second, name)):
+            raise TrainingError(f"found networks with another {name} each, expected such as come from one clone")
+    one, two = first.shape, second.shape
+    shape = Shape(one.observation, one.attributes, one.embedding + two.embedding, one.hidden + two.hidden)
+    network = TwoTower(shape, epsilon=second.epsilon)
+    for name in ("mean", "std", "scale"):
+        getattr(network, name).copy_(getattr(first, name))
+    told = ((first, 1.0 - share), (second, share))
+    factors = [
+        part * math.sqrt(shape.embedding / network.shape.embedding) / network.temperature for network, part in told
+    ]
+    _side_by_side(network.query_tower, (first.query_tower, second.query_tower), factors)
+    _side_by_side(network.key_tower, (first.key_tower, second.key_tower), (1.0, 1.0))
+    return network
+
+
+def _side_by_side(tower: nn.Sequential, parts: Sequence[nn.Sequential], factors: Sequence[float]) -> None:
+    """Weights of `tower`, so that its output is those of its parts in a row, each times its factor."""
+    places = [place for place, layer in enumerate(tower) if isinstance(layer, nn.Linear)]
+    with torch.no_grad():
+        for place in places:
+            layer, own = linear(tower, place), [linear(part, place) for part in parts]
+            weights, last = [o.weight for o in own], place == places[-1]
+            many = factors if last else (1.0,) * len(own)
+            weights = [w * factor for w, factor in zip(weights, many, strict=True)]
+            layer.weight.copy_(torch.cat(weights) if place == places[0] else torch.block_diag(*weights))  # type: ignore[no-untyped-call]
+            layer.bias.copy_(torch.cat([o.bias * factor for o, factor in zip(own, many, strict=True)]))
 
 
 def linear(tower: nn.Sequential, place: int) -> nn.Linear:

@@ -6,25 +6,28 @@ importance sampling (Liu, Li, Tang & Zhou 2018; Xie, Ma & Wang 2019). Here log w
 negative, and its score equations balance the state as a linear weight's do. A full state is nearly the whole history,
 and so are its weights: few customers carry them. What must be balanced at least is what the state is worth to the
 policy (a prognostic score: Hansen 2008; for off-policy evaluation, state abstraction: Pavse & Hanna 2023). So the rest
-is held down by a ridge, as little as leaves enough customers: a choice that looks at no reward, and so favours nobody.
+is held down by a ridge, as little as leaves enough customers with weight, and enough of them with a say in the noise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from engine.records import Bools, Floats, Floats32, Ints
 from training.fitted import Basis, Panel
-from training.support import LEAST_ESS, effective_sample_size
+from training.support import LEAST_ESS, carrying, effective_sample_size
 
 PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
 """Ridges on all but the score, in units of a decision: from the score alone to all of the state."""
 
 ENOUGH = 50.0
-"""Effective sample size in customers that the ridge has to leave; a tenth of the customers where there are fewer than
+"""Effective sample size in customers that any ridge has to leave; a tenth of the customers where there are fewer than
 500. Where the largest ridge leaves fewer than LEAST_ESS, weights are cut until that many are left.
 """
+
+STEADY = 10.0
+"""Customers that the ridge has to leave an estimate's noise to (`carrying`), where a larger one would."""
 
 SCORE_PENALTY = 0.01
 """The ridge on the score itself."""
@@ -107,15 +110,29 @@ class StateWeigher:
         some = np.random.default_rng(0).permutation(customers)[: max(2, int(MOST_FITTED * customers / len(panel)))]
         self._rows = np.flatnonzero(np.isin(panel.customer, some))
 
-    def fit(self, ratio: Floats, score: Floats) -> MarginalWeights:
-        """ratio: Floats [N], π / μ of what was done. score: Floats [N], what the state is worth to the policy."""
+    def fit(
+        self, ratio: Floats, score: Floats, pull: Callable[[MarginalWeights], Floats] | None = None
+    ) -> MarginalWeights:
+        """ratio: Floats [N], π / μ of what was done. score: Floats [N], what the state is worth to the policy. pull:
+        how much each customer [J] moves what is estimated with such weights; None = nothing is.
+        """
         x = np.concatenate([self._core(score), self._rest], axis=1)
-        seen, beta, penalty = _Flow.of(self.panel, x, ratio, self._rows), np.zeros(x.shape[1]), PENALTIES[0]
-        for tried in PENALTIES:
-            found = seen.solved(beta, _ridge(x.shape[1], tried), self.panel.longest if tried == penalty else AGAIN)
-            if tried != PENALTIES[0] and self._ess(self._carried(_weights(x, found), ratio)) < self._enough:
+        seen, beta = _Flow.of(self.panel, x, ratio, self._rows), np.zeros(x.shape[1])
+        best: MarginalWeights | None = None
+        for penalty in PENALTIES:
+            beta = seen.solved(beta, _ridge(x.shape[1], penalty), AGAIN if best else self.panel.longest)
+            if best and self._ess(self._carried(_weights(x, beta), ratio)) < self._enough:
                 break
-            beta, penalty = found, tried
+            found = self._fitted(seen, x, ratio, (penalty, beta))
+            if best and pull and carrying(pull(found)) < STEADY:
+                break
+            best = found
+        assert best is not None
+        return best
+
+    def _fitted(self, seen: "_Flow", x: Floats32, ratio: Floats, place: tuple[float, Floats]) -> MarginalWeights:
+        """The weights at this penalty, whose β over all customers is known; own customers' by all other folds."""
+        penalty, beta = place
         ridge = _ridge(x.shape[1], penalty)
         state = _weights(x, beta)
         for k in range(int(self._fold.max()) + 1):

@@ -237,9 +237,14 @@ def _notes(report: Report) -> Sequence[str]:
         gain = report.champion.gain
         told = f"gains {span(gain)} over the log" if gain.supported else f"cannot be compared: {gain.note}"
         found.append(f"The champion, {report.champion.model}, {told}.")
+    if report.favourite:
+        found.append(
+            f"Lower bounds: half of the error of {figure(report.error, digits=2)} is {report.favourite}'s, which "
+            "environment and validation customers like best; the others share the rest."
+        )
     if report.look is not None:
         share = f"{figure(report.error, digits=2)} of the error of {ERROR:g} that all looks share"
-        found.append(f"Look {report.look}: lower bounds are at {share}.")
+        found.append(f"Look {report.look} has {share}.")
     if report.earlier:
         found.append(
             f"Other trainings of this experiment were evaluated before ({report.earlier}): the error of {ERROR:g} is "

@@ -5,6 +5,7 @@ fitted, the environment is certified, then every candidate is trained, exported 
 be served.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from training.candidates import Ground, Settings, candidates
 from training.certified import certified, check
 from training.clone import FitSettings, clone_behaviour
 from training.fit import fit_outcome_model
-from training.journeys import Journeys
+from training.journeys import Journeys, shares_of
 from training.kept import Kept, clone_form, model_form
 from training.logs import quality, read_log
 from training.members import OutcomeSettings
@@ -34,7 +35,7 @@ from training.seeds import COURAGE
 from training.story import Story
 from training.threads import one_thread
 from training.tracking import Run, Tracking
-from training.trained import OUTCOME_MODEL
+from training.trained import OUTCOME_MODEL, SHARES
 from training.unfinished import goes_on, held, whole_candidates
 from training.views import keep_view
 
@@ -273,6 +274,7 @@ def describe(parent: Run, spec: Spec, data: Data, recipe: Recipe) -> None:
     plan = revived(Plan, recipe.plan).candidates
     parent.params(
         {"seed": plan.seed, "ppo_steps": plan.ppo.steps * plan.seeds}
+        | {SHARES: json.dumps(shares_of(data.whole.customers))}
         | {name: value for name, value in recipe.wishes.items() if name not in ("seed", "steps")}
     )
     counts = {"decisions": data.whole.decisions, "customers": data.whole.customers}

@@ -1,5 +1,6 @@
 """What a training left behind in MLflow: candidates as bundles, the environment, and which log it all came from."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -7,18 +8,24 @@ from engine.bundle import Bundle
 from engine.errors import TrainingError
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
-from training.journeys import Journeys
+from training.journeys import Journeys, Shares
 from training.logs import read_log
 from training.tracking import CHAMPION, Tracking
 
 OUTCOME_MODEL = "environment/outcome_model.zip"
 """Artifact of the parent run: the learned outcome model."""
 
+SHARES = "shares"
+"""Parameter of the parent run: the shares of training, validation and test customers."""
+
+EARLIER = "[0.6, 0.2, 0.2]"
+"""What they were in runs that do not say so."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trained:
     """One training. run: its id; title: its name. bundles: by candidate's name; runs: name → run id of the child; log:
-    folder or URL; seed: of the split of its customers.
+    folder or URL; seed, shares: of the split of its customers.
     """
 
     run: str
@@ -27,6 +34,7 @@ class Trained:
     runs: Mapping[str, str]
     log: str
     seed: int
+    shares: Shares
     tracking: Tracking
 
     @staticmethod
@@ -47,6 +55,7 @@ class Trained:
             runs={child.name: child.run_id for child in children},
             log=data.tags["log"],
             seed=int(data.params["seed"]),
+            shares=tuple(json.loads(data.params.get(SHARES, EARLIER))),
             tracking=tracking,
         )
 
@@ -56,7 +65,11 @@ class Trained:
 
     def held_out(self) -> Journeys:
         """The log's customers that no learner has seen. Raises LogError when the log cannot be read any more."""
-        return Journeys.of(self.spec, read_log(self.spec, self.log)).split(self.seed)[2]
+        return self.parts()[2]
+
+    def parts(self) -> tuple[Journeys, Journeys, Journeys]:
+        """The log's training, validation and test customers. Raises LogError when it cannot be read any more."""
+        return Journeys.of(self.spec, read_log(self.spec, self.log)).split(self.seed, self.shares)
 
     def model(self) -> EnsembleOutcomeModel:
         """The learned outcome model. Raises TrainingError when it is not there."""

@@ -10,7 +10,7 @@ from training.journeys import Journeys
 from training.logs import read_log
 from training.network import NetworkPolicy, TwoTower
 
-DAYS = 28
+DAYS, SHARES = 28, (0.6, 0.2, 0.2)
 
 
 def logged(place: World, customers: int, seed: int = 1, days: int = DAYS) -> tuple[Journeys, Journeys]:
@@ -19,7 +19,7 @@ def logged(place: World, customers: int, seed: int = 1, days: int = DAYS) -> tup
     log = simulate(place, replay, by_policy(place.logging_policy(), customers, seed), place.spec, seed)
     with TemporaryDirectory() as folder:
         write_log(Path(folder) / "log", place.spec, log, "log", {"world": place.name})
-        train, valid, _ = Journeys.of(place.spec, read_log(place.spec, Path(folder) / "log")).split(0)
+        train, valid, _ = Journeys.of(place.spec, read_log(place.spec, Path(folder) / "log")).split(0, SHARES)
     return train, valid
 
 

@@ -245,7 +245,7 @@ def test_a_later_look_asks_for_more(journeys: Journeys, capsys: pytest.CaptureFi
     assert third.evaluations[0].bound < first.evaluations[0].bound
     assert third.error == pytest.approx(0.05 / 12)
     summary.show(third, Console(width=200))
-    assert "Look 3: lower bounds are at 0.0042 of the error of 0.05 that all looks share." in capsys.readouterr().out
+    assert "Look 3 has 0.0042 of the error of 0.05 that all looks share." in capsys.readouterr().out
 
 
 def test_who_looked_before_without_counting_is_told(journeys: Journeys, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,13 +4,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.clock import zone_id
 from engine.errors import LogError, TrainingError
 from engine.records import DAY, EventColumns
 from engine.spec import Spec
 from tests.training.small_log import ACTIONS, SPEC, START, TEXT, Frames, random_log, tiny_log, write
-from training.journeys import Journeys
+from training.journeys import Journeys, shares_of
 from training.logs import quality, read_log
 
 START_AT = START.timestamp()
@@ -216,6 +218,22 @@ def test_split_keeps_customers_whole_and_never_moves_them(tmp_path: Path) -> Non
     for part, name in zip(fewer, names, strict=True):
         assert set(part.customer_ids) <= name
     assert set(whole.split(seed=8)[0].customer_ids) != names[0]
+
+
+@given(st.integers(1, 30_000), st.integers(0, 30_000))
+def test_a_growing_log_never_makes_a_test_customer_of_one_that_was_learned_from(customers: int, more: int) -> None:
+    """Whoever stands at a place between 0 and 1 moves only from test to validation to training."""
+    before, after = shares_of(customers), shares_of(customers + more)
+    assert sum(before) == pytest.approx(1.0, abs=1e-9)
+    assert min(before) > 0.0
+    for edges in (1, 2):
+        assert sum(after[:edges]) >= sum(before[:edges]) - 1e-9
+
+
+def test_a_small_log_keeps_more_customers_for_the_test() -> None:
+    assert shares_of(600) == shares_of(5_000) == (0.45, 0.15, 0.4)
+    assert shares_of(10_000) == shares_of(1_000_000) == (0.6, 0.2, 0.2)
+    assert shares_of(8_000)[2] * 8_000 == 2_000
 
 
 def test_replay_is_padded_and_starts_at_the_first_decision(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import torch
 
 from engine.errors import TrainingError
 from engine.records import Floats32
-from training.network import NetworkPolicy, Shape, TwoTower, constant, hold, moments, uniform
+from training.network import NetworkPolicy, Shape, TwoTower, blended, constant, hold, moments, uniform
 
 D, N = 7, 6
 IDENTITY = slice(4, 4 + N - 1)
@@ -155,3 +155,23 @@ def test_what_never_varied_adds_nothing_later() -> None:
     keys, mask = torch.from_numpy(attributes()), masks(20)
     one, two = (network()(torch.from_numpy(t), keys, mask) for t in (table, other))
     assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_blend_has_the_weighted_logits_of_both_in_one_network(share: float) -> None:
+    first = network(temperature=1.3, epsilon=0.01)
+    torch.manual_seed(5)
+    second = TwoTower(Shape(D, attributes().shape[1], embedding=4, hidden=12), temperature=0.7, epsilon=0.05)
+    second.fit_normaliser(observations(64), attributes())
+    told, table, mask = torch.from_numpy(observations(40, seed=3)), torch.from_numpy(attributes()), masks(40)
+    found, one, two = (n.logits(told, n.keys(table), mask) for n in (blended(first, second, share), first, second))
+    wanted = torch.where(mask, (1 - share) * one + share * two, one)
+    assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-5)
+    assert blended(first, second, share).epsilon == 0.05
+
+
+def test_networks_that_see_differently_cannot_be_blended() -> None:
+    other = TwoTower(Shape(D, attributes().shape[1], embedding=8, hidden=16))
+    other.fit_normaliser(observations(64, seed=9), attributes())
+    with pytest.raises(TrainingError, match="another mean each"):
+        blended(network(), other, 0.5)

@@ -49,7 +49,7 @@ def whole_way(spec: Spec, parts: Parts, plan: Plan, folder: Path, story: Story, 
     for one in candidates(Ground(spec, train, valid, model, clone, checked.card()), plan.candidates, story):
         made[one.name] = one
         bundles[one.name] = export_bundle(one.network, spec, {"name": one.name}, folder / one.name)
-    setting = Setting(spec, test, True, bundles[CLONE].policy, model, look=look)
+    setting = Setting(spec, test, True, bundles[CLONE].policy, model, look=look, valid=valid)
     with story.stage("judging"):
         report = evaluate({name: bundle.policy for name, bundle in bundles.items()}, setting, seed)
     return Way(checked, made, bundles, report)

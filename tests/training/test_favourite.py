@@ -1,0 +1,73 @@
+"""Whoever is likeliest to be worth promoting has half of the error, and the error is never more than it may be."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.policy import Policy
+from envs.worlds import world
+from tests.training.known_logs import logged
+from tests.training.test_choice import Fixed
+from training import evaluate as verb
+from training.candidates import CLONE
+from training.clone import FitSettings, clone_behaviour
+from training.evaluation import ERROR
+from training.favourite import errors_of, favourite_of
+from training.fit import fit_outcome_model
+from training.journeys import Journeys
+from training.members import OutcomeSettings
+from training.network import NetworkPolicy
+
+PLACE = world("confounded")
+NAMES = st.sets(st.sampled_from([CLONE, "ppo", "greedy", "constant", "hold", "uniform"]), min_size=1)
+
+
+@given(NAMES, st.sampled_from(["ppo", "hold", "nobody", None]))
+def test_shares_of_the_error_never_add_up_to_more(names: set[str], favourite: str | None) -> None:
+    found = errors_of(names, favourite, 0.05)
+    rivals = [name for name in names if name != CLONE]
+    assert set(found) == names
+    assert sum(found[name] for name in rivals) <= 0.05 + 1e-12
+    assert all(share > 0.0 for share in found.values())
+    if favourite in rivals and len(rivals) > 1:
+        assert found[favourite] == pytest.approx(0.025)
+        assert len({found[name] for name in names if name != favourite}) == 1
+
+
+@pytest.fixture(scope="module")
+def parts() -> tuple[Journeys, Journeys]:
+    train, valid = logged(PLACE, 400, days=6)
+    return train, valid
+
+
+def test_the_favourite_is_who_environment_and_log_like_best_and_its_bound_is_higher(
+    parts: tuple[Journeys, Journeys], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this world e-mail with advice helps everybody, and to write the other way helps nobody."""
+    monkeypatch.setattr("training.environment_values.DECISIONS", 4_000)
+    train, valid = parts
+    spec = PLACE.spec
+    clone = clone_behaviour(spec, train, valid, FitSettings(seed=1, epochs=5))
+    settings = OutcomeSettings(seed=1, members=1, hidden=16, epochs=4)
+    model = fit_outcome_model(spec, train, valid, settings)
+    policies: dict[str, Policy] = {
+        CLONE: NetworkPolicy(clone.network, spec.attributes.encode(spec.catalogue)),
+        "advice": Fixed(0.2, 0.1, 0.6, 0.1),
+        "less": Fixed(0.9, 0.1 / 3, 0.1 / 3, 0.1 / 3),
+        "like the log": PLACE.logging_policy(),
+    }
+    assert favourite_of(policies, spec, valid, model) == "advice"
+    assert favourite_of(policies, spec, valid, None) is None
+    assert favourite_of({n: p for n, p in policies.items() if n != CLONE}, spec, valid, model) is None
+    assert favourite_of({n: policies[n] for n in (CLONE, "less")}, spec, valid, model) is None
+
+    asked = verb.Setting(spec, train, True, policies[CLONE], model, valid=valid)
+    told, alike = (verb.evaluate(policies, s) for s in (asked, verb.Setting(spec, train, True, policies[CLONE], model)))
+    assert (told.favourite, alike.favourite) == ("advice", None)
+    assert told.error == alike.error == ERROR
+    for mine, theirs in zip(told.evaluations, alike.evaluations, strict=True):
+        assert mine.gain == theirs.gain
+        if mine.bound is None or theirs.bound is None or mine.candidate == CLONE:
+            continue
+        assert (mine.bound > theirs.bound) == (mine.candidate == "advice")
+    assert next(e.bound for e in told.evaluations if e.candidate == "advice") is not None

@@ -1,0 +1,53 @@
+"""Who has most of the error that may be made: the candidate that environment and validation customers like best.
+
+All candidates share one chance of a false promotion. Shared out equally it is little for each, so that nobody is
+clearly better than the log where one of many is. Customers who judge nobody say beforehand whom to look at: any shares
+that the test customers have no say in are as safe as equal ones (weighted Bonferroni: Genovese, Roeder & Wasserman
+2006, Biometrika 93). Whoever is wrong about the favourite loses little: the other half is for the others.
+"""
+
+from collections.abc import Collection, Mapping
+
+from engine.policy import Policy
+from engine.spec import Spec
+from envs.outcomes import OutcomeModel
+from training.candidates import CLONE
+from training.choice import Chooser
+from training.constants import combined
+from training.journeys import Journeys
+from training.rollout import returns
+
+FOLLOWED = 500
+"""Validation journeys at most that are followed in the learned environment."""
+
+
+def favourite_of(
+    candidates: Mapping[str, Policy], spec: Spec, valid: Journeys, model: OutcomeModel | None, seed: int = 0
+) -> str | None:
+    """The candidate with the highest value by environment and validation customers together, less its doubt, as the
+    best constant is chosen (training/constants.py). None where there is no environment or behaviour clone, where nobody
+    is worth more than the clone, or where there is nobody to choose from.
+    """
+    rivals = [name for name in candidates if name != CLONE]
+    if model is None or CLONE not in candidates or len(rivals) < 2:
+        return None
+    chooser, average = Chooser(spec, valid, candidates[CLONE], seed, model), float(valid.returns().mean())
+    replay = valid.replay().some(FOLLOWED, seed)
+    scores = {}
+    for name, policy in candidates.items():
+        worth = float(returns(spec, model, replay, policy, seed).mean())
+        value, error = combined(worth, average, chooser.consider(name, policy))
+        scores[name] = value - error if name != CLONE else value
+    best = max(rivals, key=lambda name: scores[name])
+    return best if scores[best] > scores[CLONE] else None
+
+
+def errors_of(candidates: Collection[str], favourite: str | None, error: float) -> dict[str, float]:
+    """Each candidate's share of `error`: half for the favourite, the rest for the others alike; equal shares without
+    one. The behaviour clone asks for nothing, and is told what one of the others is.
+    """
+    rivals = [name for name in candidates if name != CLONE]
+    if favourite not in rivals or len(rivals) == 1:
+        return dict.fromkeys(candidates, error / max(1, len(rivals)))
+    rest = error / 2 / (len(rivals) - 1)
+    return {name: error / 2 if name == favourite else rest for name in candidates}
