@@ -31,7 +31,7 @@ from training.propensities import propensities_of
 from training.reward_model import TreeModel
 from training.segments import Segment, segments
 from training.shrinkage import Chosen, tuned_doubly_robust
-from training.state_weights import MarginalWeights, StateWeigher
+from training.state_weights import MOST_REMOVED, MarginalWeights, StateWeigher
 from training.support import (
     Support,
     carrying,
@@ -50,9 +50,6 @@ MODELS = ("DM", "FQE")
 
 LEAST_CUSTOMERS = 20
 """Fewer customers than this judge nobody."""
-
-MOST_REMOVED = 0.4
-"""The largest share of marginal weights that may be cut before marginal DR refuses."""
 
 TAIL = 0.1
 """The share of journeys, the worst ones, whose mean is told beside that of all."""

@@ -10,7 +10,7 @@ is held down by a ridge, as little as leaves enough customers with weight, and e
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -27,7 +27,12 @@ ENOUGH = 50.0
 """
 
 STEADY = 10.0
-"""Customers that the ridge has to leave an estimate's noise to (`carrying`), where a larger one would."""
+"""Customers that an estimate's noise has to be left to (`carrying`), where a larger ridge or a lower cut does that."""
+
+LOWER, MOST_REMOVED = 0.8, 0.4
+"""The next lower cut, as a share of the last; the largest share of the weights that may be cut: then nobody is left who
+was treated as the policy does.
+"""
 
 SCORE_PENALTY = 0.01
 """The ridge on the score itself."""
@@ -52,11 +57,13 @@ RAKES, FURTHEST = 3, 10.0
 class MarginalWeights:
     """w: Floats [N], the weight of (s, a), with mean 1 over the customers at each decision. removed: the share of their
     sum that had to be cut off so that enough customers are left; what was cut counts as in the log. penalty: the ridge.
+    uncut: Floats [N], the weights before that.
     """
 
     w: Floats
     removed: float
     penalty: float
+    uncut: Floats = field(repr=False)
     _customer: Ints
     _step: Ints
     _x: Floats32 = field(repr=False)
@@ -128,7 +135,17 @@ class StateWeigher:
                 break
             best = found
         assert best is not None
-        return best
+        return self._steadied(best, pull) if pull else best
+
+    def _steadied(self, found: MarginalWeights, pull: Callable[[MarginalWeights], Floats]) -> MarginalWeights:
+        """Cut until the noise comes from STEADY customers; as it is where no cut that may be made brings that."""
+        steadier, level = found, float(found.w.max())
+        while carrying(pull(steadier)) < STEADY:
+            level *= LOWER
+            steadier = self._cut_at(found, level)
+            if steadier.removed > MOST_REMOVED:
+                return found
+        return steadier
 
     def _fitted(self, seen: "_Flow", x: Floats32, ratio: Floats, place: tuple[float, Floats]) -> MarginalWeights:
         """The weights at this penalty, whose β over all customers is known; own customers' by all other folds."""
@@ -139,13 +156,17 @@ class StateWeigher:
             others = self._rows[self._fold[self._rows] != k]
             own = self._rows[self._fold[self._rows] == k]
             state[own] = _weights(x[own], _Flow.of(self.panel, x, ratio, others).solved(beta, ridge, OWN))
-        w = self._carried(state, ratio)
-        cut = self._cut(w)
-        kept = self._normalised(np.minimum(w, cut))
-        removed = 1 - float(np.minimum(w, cut).sum()) / max(float(w.sum()), 1e-300)
-        bend, moves = seen.bend(beta, ridge), seen.moves(beta)
-        whose = self.panel.customer, self.panel.step
-        return MarginalWeights(kept, removed, penalty, *whose, x, self._rows, w > cut, bend, moves)
+        w, bend, moves = self._carried(state, ratio), seen.bend(beta, ridge), seen.moves(beta)
+        whose, whole = (self.panel.customer, self.panel.step), np.zeros(len(w), np.bool_)
+        found = MarginalWeights(w, 0.0, penalty, w, *whose, x, self._rows, whole, bend, moves)
+        return self._cut_at(found, self._cut(w))
+
+    def _cut_at(self, found: MarginalWeights, level: float) -> MarginalWeights:
+        """The same weights, none above this one before all are normalised again."""
+        w = found.uncut
+        kept = np.minimum(w, level)
+        removed = 1 - float(kept.sum()) / max(float(w.sum()), 1e-300)
+        return replace(found, w=self._normalised(kept), removed=removed, _cut=w > level)
 
     def _core(self, score: Floats) -> Floats32:
         """What is always balanced, [N, 5]: 1, left, the score against others at the same decision, bent and crossed."""
