@@ -157,10 +157,14 @@ class Basis:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """For each decision, both Floats [N]: q = Q̂(s, a) of the logged action, v = Σ_a π(a|s) Q̂(s, a)."""
+    """For each decision, both Floats [N]: q = Q̂(s, a) of the logged action, v = Σ_a π(a|s) Q̂(s, a). doubt: standard
+    error of what v says that journeys gain over the log, by whom it was fitted to, without its bias (jackknife over
+    folds); None = not known.
+    """
 
     q: Floats
     v: Floats
+    doubt: float | None = None
 
 
 class FittedEvaluator:
@@ -197,13 +201,18 @@ class FittedEvaluator:
         flows = [self._flow(np.flatnonzero(self._fold == k), mean) for k in range(len(self._inverse))]
         total = sum(flows)
         q, v = np.empty(len(panel)), np.empty(len(panel))
+        first, gains = np.flatnonzero(panel.step == 0), list[float]()
         for k, own in enumerate(flows):
             theta = self._solve(k, total - own)
             rows = np.flatnonzero(self._fold == k)
             x, crossed, taken = self._x[rows], self._crossed[rows], self._taken[rows]
             q[rows] = basis.product(theta, x, crossed, taken)
             v[rows] = basis.product(theta, x, crossed, mean[rows])
-        return Fitted(q, v)
+            others, known = self._fold != k, self._fold[first] != k
+            earned = float((panel.discount * panel.reward)[others].sum()) / max(int(known.sum()), 1)
+            worth = basis.product(theta, self._x[first], self._crossed[first], mean[first])
+            gains.append(float(worth.mean()) - earned)
+        return Fitted(q, v, float(np.std(gains) * np.sqrt(len(gains) - 1)))
 
     def _solve(self, k: int, ahead: Floats) -> Floats:
         """θ from all folds but k."""

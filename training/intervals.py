@@ -34,7 +34,8 @@ class Estimate:
 
     `value` is None when the estimator refuses (`supported` False, `note` says why). `lower` and `upper` are
     None when no interval of the value can be claimed, as for a model's own value. `ess` is the effective
-    sample size in customers. `note` carries what a reader must know, such as estimated propensities.
+    sample size in customers. `note` carries what a reader must know, such as estimated propensities. `doubt`: of a
+    model's answer the standard error by whom it was fitted to, without its bias; None = not known.
     """
 
     value: float | None
@@ -44,6 +45,7 @@ class Estimate:
     method: str
     supported: bool = True
     note: str = ""
+    doubt: float | None = None
 
     def __str__(self) -> str:
         if self.value is None:

@@ -7,6 +7,7 @@ the gate.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ FOLDS = 5
 class _Answer:
     """An estimator's ratios, the effective sample size they rest on, and why they must not be read (or ""). leeway: by
     how much both ends of its interval are moved outwards. w: the weights [N] of rewards whose luck the environment
-    knows; None = it is not asked.
+    knows; None = it is not asked. doubt: as of `Estimate`.
     """
 
     method: str
@@ -70,6 +71,7 @@ class _Answer:
     why_not: str = ""
     leeway: float = 0.0
     w: Floats | None = None
+    doubt: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +215,8 @@ class Judge:
         whole, marginal = float(effective_sample_size(rho).min()), weighed.ess
         corrected = self._corrected(weighed, models[0])
         weighted = sequential.marginal_importance_sampling(r, d, w)
-        leeway = weighed.removed * abs(corrected.value() - sequential.direct_method(v).value())
+        told = sequential.direct_method(v).value()  # of those who were cut nobody but the model has said anything
+        leeway = weighed.removed * max(abs(corrected.value() - told), abs(told - self._logged.value()))
         found = (
             corrected,
             weighted.plus(weighed.noise(self._flat(d * r))),
@@ -225,8 +228,8 @@ class Judge:
         )
         carried = carrying(corrected.minus(self._logged).influence())
         enough = (too_few(marginal) or _too_far(weighed.removed) or too_rare(carried), too_few(whole))
-        rests: list[tuple[float, str, float, Floats | None]] = [(marginal, enough[0], leeway, weighed.w)] * 2
-        rests += [(whole, enough[1], 0.0, None)] * 4 + [(marginal, "", 0.0, None)]
+        rests: list[Any] = [(marginal, enough[0], leeway, weighed.w)] * 2
+        rests += [(whole, enough[1])] * 4 + [(marginal, "", 0.0, None, own.doubt)]
         return [_Answer(n, x, *rest) for n, x, rest in zip(SEQUENTIAL, found, rests, strict=True)]
 
     def _estimate(self, answer: _Answer, support: Support, ratios: Ratios | Chosen, less: float = 0.0) -> Estimate:
@@ -239,7 +242,7 @@ class Judge:
         known = "estimated propensities" if self.estimated else ""
         if answer.method in MODELS:
             note = "; ".join(n for n in ("a model's answer: no interval", known) if n)
-            return Estimate(ratios.value(), None, None, answer.ess, answer.method, note=note)
+            return Estimate(ratios.value(), None, None, answer.ess, answer.method, note=note, doubt=answer.doubt)
         low, high = self._interval(ratios, answer, less)
         chosen = f"λ {ratios.parameter:.3g} by SLOPE" if isinstance(ratios, Chosen) else ""
         note = "; ".join(n for n in (chosen, known) if n)

@@ -16,6 +16,8 @@ from training.segments import Segment
 MOST_CONTACTS = 2.0
 """Contacts per customer and week, as a multiple of the log's, that a candidate may make."""
 
+SURE = 1.96
+"""Standard errors beyond which a model's answer would have the same sign, had it been fitted to other customers."""
 
 WITNESSES = ("FQE", "marginal IS", "DM", "IPS")
 """Estimators that must not contradict the sign of the recommended one: a model without weights and weights without a
@@ -104,7 +106,7 @@ def against_champion(evaluation: Evaluation, verdict: Verdict, champion: tuple[R
 
 def _agreement(evaluation: Evaluation) -> Check:
     """Do the witnesses that can answer see a gain or a loss where the recommended estimator does? One whose interval
-    holds both has denied nothing.
+    holds both has denied nothing, nor has a model that other customers could have told the opposite.
     """
     sign = evaluation.gain.value or 0.0
     heard = [g for g in evaluation.gains[1:] if g.method in WITNESSES and g.value is not None]
@@ -115,7 +117,9 @@ def _agreement(evaluation: Evaluation) -> Check:
 def _denies(witness: Estimate, sign: float) -> bool:
     if (witness.value or 0.0) * sign > 0.0:
         return False
-    return witness.lower is None or witness.upper is None or witness.lower > 0.0 or witness.upper < 0.0
+    if witness.lower is None or witness.upper is None:
+        return witness.doubt is None or abs(witness.value or 0.0) > SURE * witness.doubt
+    return witness.lower > 0.0 or witness.upper < 0.0
 
 
 def _harms(harms: Mapping[str, Harm], segments: Sequence[Segment]) -> list[Check]:

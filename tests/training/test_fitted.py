@@ -121,6 +121,16 @@ def test_coverage_of_the_gain_is_what_is_claimed(truth: tuple[float, float]) -> 
     assert abs(np.mean(errors)) < 0.25 * gain
 
 
+def test_doubt_is_how_far_fitted_q_evaluations_of_other_logs_are_apart() -> None:
+    told, gains = [], []
+    for k in range(60):
+        panel, propensity = live(400, 5_000 + k, *LOGGED)
+        fitted, _ = fit(panel, propensity, CANDIDATE, k)
+        gains.append(float(fitted.v[panel.step == 0].mean()) - on_policy(panel).value())
+        told.append(fitted.doubt or np.nan)
+    assert np.median(told) == pytest.approx(np.std(gains), rel=0.3)
+
+
 def test_the_weights_balance_actions_and_states() -> None:
     """Σ d w f(s, a) is what the candidate's own customers show, for fatigue and for every attribute of the action."""
     panel, propensity = live(6_000, 5, *LOGGED)

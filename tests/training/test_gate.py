@@ -68,11 +68,21 @@ def test_nothing_above_zero_means_the_clone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fqe", "weights", "passes"), [(0.2, 3.0, True), (-0.2, 3.0, False), (0.2, -30.0, False), (0.2, -3.0, True)]
+    ("fqe", "doubt", "weights", "passes"),
+    [
+        (0.2, None, 3.0, True),
+        (-0.2, None, 3.0, False),
+        (-0.2, 0.05, 3.0, False),
+        (-0.2, 0.5, 3.0, True),  # fitted to other customers it might have been a gain
+        (0.2, 0.05, -30.0, False),
+        (0.2, 0.05, -3.0, True),
+    ],
 )
-def test_a_model_and_weights_must_not_contradict_the_gain(fqe: float, weights: float, passes: bool) -> None:
+def test_a_model_and_weights_must_not_contradict_the_gain(
+    fqe: float, doubt: float | None, weights: float, passes: bool
+) -> None:
     judged = evaluation("a", 1.0)
-    model = Estimate(fqe, None, None, 200.0, "FQE", note="a model's answer: no interval")
+    model = Estimate(fqe, None, None, 200.0, "FQE", note="a model's answer: no interval", doubt=doubt)
     more = (estimate(weights, 9.0, "marginal IS"), estimate(-5.0, 9.0, "PDIS"), model)
     verdict = verdicts.judge(replace(judged, gains=(*judged.gains, *more)), True, "EUR")
     (check,) = (c for c in verdict.checks if c.name == "agreement")

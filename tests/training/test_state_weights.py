@@ -3,11 +3,19 @@
 import numpy as np
 import pytest
 
-from tests.training.test_fitted import CANDIDATE, LOGGED, STEPS, fit, live
-from training.fitted import Basis
+from engine.records import Floats
+from tests.training.test_fitted import CANDIDATE, LOGGED, STEPS, fit, live, ratios
+from training.fitted import Basis, Panel
 from training.intervals import mean_of
-from training.state_weights import PENALTIES, StateWeigher
-from training.support import LEAST_ESS, effective_sample_size
+from training.state_weights import PENALTIES, STEADY, MarginalWeights, StateWeigher
+from training.support import LEAST_ESS, carrying, effective_sample_size
+
+
+def weigh(panel: Panel, propensity: Floats, policy: tuple[float, float]) -> tuple[StateWeigher, Floats, Floats]:
+    """What makes weights, and the ratio and score that it makes them from."""
+    fold = np.random.default_rng(0).permutation(int(panel.customer.max()) + 1) % 5
+    basis = Basis.of(panel.observation, panel.attributes, panel.action)
+    return StateWeigher(panel, basis, fold), ratios(panel, propensity, policy)[1], panel.observation[:, 0].astype(float)
 
 
 def test_weights_are_positive_and_have_mean_one_at_each_decision() -> None:
@@ -32,6 +40,39 @@ def test_what_is_cut_leaves_enough_customers() -> None:
     left = effective_sample_size(weights.w) * 1_000 / len(panel)
     assert weights.removed > 0.1
     assert left >= LEAST_ESS
+
+
+def test_the_ridge_does_not_leave_the_noise_to_a_few() -> None:
+    """Where one customer's luck decides as soon as the ridge is smaller, it stays as large as it is."""
+    panel, propensity = live(800, 12, *LOGGED)
+    weigher, ratio, score = weigh(panel, propensity, (1.0, 0.5))
+    free = weigher.fit(ratio, score)
+    assert free.penalty < PENALTIES[1]
+    everybody, one = np.ones(800), np.eye(800)[0]
+
+    def pull(weights: MarginalWeights) -> Floats:
+        return everybody if weights.penalty >= PENALTIES[1] else one
+
+    assert weigher.fit(ratio, score, pull).penalty == PENALTIES[1]
+    assert weigher.fit(ratio, score, lambda _: everybody).penalty == free.penalty
+
+
+def test_what_a_few_customers_would_decide_is_cut_until_more_have_a_say() -> None:
+    panel, propensity = live(800, 12, *LOGGED)
+    weigher, ratio, score = weigh(panel, propensity, LOGGED)
+    ratio[panel.customer == 0] *= 60.0
+
+    def pull(weights: MarginalWeights) -> Floats:
+        totals = np.bincount(panel.customer, weights=weights.w)
+        return np.asarray(totals - totals.mean(), np.float64)
+
+    before, after = weigher.fit(ratio, score), weigher.fit(ratio, score, pull)
+    assert carrying(pull(before)) < 3.0
+    assert carrying(pull(after)) >= STEADY
+    assert 0.0 < after.removed < 0.2
+    assert after.w.max() < before.w.max()
+    only = weigher.fit(ratio, score, lambda _: np.eye(800)[0])  # no cut helps: the judge will have to refuse
+    assert only.removed == 0.0
 
 
 def test_states_are_weighed_as_the_policy_meets_them_from_the_start() -> None:
