@@ -31,7 +31,7 @@ def favourite_of(
     rivals = [name for name in candidates if name != CLONE]
     if model is None or CLONE not in candidates or len(rivals) < 2:
         return None
-    chooser, average = Chooser(spec, valid, candidates[CLONE], seed, model), float(valid.returns().mean())
+    chooser, average = Chooser(spec, valid, candidates[CLONE], seed), float(valid.returns().mean())
     replay = valid.replay().some(FOLLOWED, seed)
     scores = {}
     for name, policy in candidates.items():

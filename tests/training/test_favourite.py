@@ -44,7 +44,7 @@ def test_the_favourite_is_who_environment_and_log_like_best_and_its_bound_is_hig
     parts: tuple[Journeys, Journeys], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In this world e-mail with advice helps everybody, and to write the other way helps nobody."""
-    monkeypatch.setattr("training.environment_values.DECISIONS", 4_000)
+    monkeypatch.setattr("training.environment_values.DECISIONS", (4_000, 4_000))
     train, valid = parts
     spec = PLACE.spec
     clone = clone_behaviour(spec, train, valid, FitSettings(seed=1, epochs=5))
