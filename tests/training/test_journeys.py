@@ -231,7 +231,7 @@ def test_a_growing_log_never_makes_a_test_customer_of_one_that_was_learned_from(
 
 
 def test_a_small_log_keeps_more_customers_for_the_test() -> None:
-    assert shares_of(600) == shares_of(5_000) == (0.45, 0.15, 0.4)
+    assert shares_of(600) == shares_of(6_000) == (0.525, 0.175, 0.3)
     assert shares_of(10_000) == shares_of(1_000_000) == (0.6, 0.2, 0.2)
     assert shares_of(8_000)[2] * 8_000 == 2_000
 

@@ -25,6 +25,8 @@ from training.train import Plan, Wishes
 
 PLACE = world("new_content")
 SPEC = PLACE.spec
+CLOSE = 1.0
+"""How close to the log the base training holds PPO: what `tune` has to find is that less is better."""
 
 
 def paying_log(folder: Path) -> Path:
@@ -47,7 +49,7 @@ def small(plan: Plan) -> Plan:
         candidates=replace(
             c,
             seeds=1,
-            ppo=replace(c.ppo, closeness=1.0),
+            ppo=replace(c.ppo, closeness=CLOSE),
             dqn=replace(c.dqn, steps=5),
             fitted_q=replace(c.fitted_q, rounds=1, distil=distil, temperatures=(0.5,)),
             greedy=replace(c.greedy, reward=brief, policy=brief),
@@ -144,7 +146,7 @@ def test_what_the_training_has_already_does_not_win_over_itself(base: str, capsy
     """Judged as a network it differs from its bundle by rounding, and won by that."""
     tracking = Tracking()
     ppo = next(c for c in tracking.candidates(base) if c.name == "ppo")
-    assert tracking.record(ppo.run_id).data.params["closeness"] == str(PpoSettings().closeness)
+    assert tracking.record(ppo.run_id).data.params["closeness"] == str(CLOSE)
     assert tune.run(base, trials=1, seconds=None, seed=5) == base
     assert "none of 1 tries is clearly better" in " ".join(capsys.readouterr().out.split())
 

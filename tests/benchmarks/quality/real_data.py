@@ -32,9 +32,8 @@ from training.panels import probabilities_of
 from training.story import Story
 from training.train import Plan, Wishes
 
-PRODUCT = (0.6, 0.2, 0.2)
-"""Shares of training, validation and test customers, as in `nextbest train`."""
 HALF = (0.3, 0.2, 0.5)
+"""Shares of training, validation and test customers where a cell asks for half of them as test; else as in `train`."""
 
 
 def run(cell: Cell) -> dict[str, Any]:
@@ -45,7 +44,7 @@ def run(cell: Cell) -> dict[str, Any]:
     if "customers" in cell:
         everyone = everyone.take(np.arange(cell["customers"]))
     found = trial(spec, everyone, seed) if cell["log"] == "heartsteps" else {}
-    parts = everyone.split(seed, HALF if cell["test"] == 0.5 else PRODUCT)
+    parts = everyone.split(seed, HALF if cell["test"] == 0.5 else None)
     plan = Plan.of(Wishes(seed=seed, steps=cell.get("steps")), len(parts[0]))
     with TemporaryDirectory() as folder:
         try:
