@@ -31,7 +31,7 @@ CLOSE = 1.0
 
 def paying_log(folder: Path) -> Path:
     """Customers of a world in which the right action for each is worth much."""
-    customers = 1_000
+    customers = 2_000
     replay = PLACE.replay(customers, 28, 0)
     log = simulate(PLACE, replay, by_policy(PLACE.logging_policy(), customers, 0), SPEC, 0)
     write_log(folder, SPEC, log, "log", {"world": PLACE.name, "days": 28, "customers": customers, "seed": 0})
