@@ -7,7 +7,6 @@ the gate.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -144,7 +143,7 @@ class Judge:
 
     def of(self, chances: Floats32, values: Fitted | None = None, error: float | None = None) -> Judged:
         """As `judge`, of the policy with these probabilities [N, n] at the logged decisions. values: its Q̂, of a model
-        that has not seen these customers; None = fitted to the log.
+        that has not seen these customers; None = fitted to the log. error: as there.
         """
         ratio = chances[np.arange(len(self._test)), self._test.action].astype(np.float64) / self._propensity
         rho = sequential.cumulative_weights(self._pad(ratio, np.nan))
@@ -228,8 +227,9 @@ class Judge:
         )
         carried = carrying(corrected.minus(self._logged).influence())
         enough = (too_few(marginal) or _too_far(weighed.removed) or too_rare(carried), too_few(whole))
-        rests: list[Any] = [(marginal, enough[0], leeway, weighed.w)] * 2
-        rests += [(whole, enough[1])] * 4 + [(marginal, "", 0.0, None, own.doubt)]
+        rests: list[tuple[float, str, float, Floats | None, float | None]]
+        rests = [(marginal, enough[0], leeway, weighed.w, None)] * 2 + [(whole, enough[1], 0.0, None, None)] * 4
+        rests.append((marginal, "", 0.0, None, own.doubt))
         return [_Answer(n, x, *rest) for n, x, rest in zip(SEQUENTIAL, found, rests, strict=True)]
 
     def _estimate(self, answer: _Answer, support: Support, ratios: Ratios | Chosen, less: float = 0.0) -> Estimate:

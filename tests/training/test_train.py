@@ -1,3 +1,4 @@
+import json
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -21,13 +22,13 @@ from training.constants import best_constant
 from training.expected import ExpectedOutcomes, ExpectedRewards
 from training.fit import fit_outcome_model
 from training.greedy import GreedySettings, train_greedy
-from training.journeys import Journeys
+from training.journeys import Journeys, shares_of
 from training.logs import read_log
 from training.members import OutcomeSettings
 from training.network import NetworkPolicy
 from training.seeds import COURAGE, share, train_several
 from training.tracking import Tracking
-from training.trained import Trained
+from training.trained import EARLIER, Trained
 
 ATTRIBUTES = SPEC.attributes.encode(SPEC.catalogue)
 FAST = FitSettings(epochs=2, batch=64)
@@ -223,6 +224,12 @@ def test_a_failed_certificate_refuses_unless_allowed_and_nothing_is_registered(
     record = tracking.record(run_id)
     assert record.data.tags["propensities"] == "estimated"
     assert record.data.params["seed"] == "0"
+    trained = Trained.of(tracking, run_id)
+    whole = Journeys.of(SPEC, read_log(SPEC, trained.log))
+    assert trained.shares == shares_of(len(whole.customer_ids))
+    assert trained.held_out().customer_ids == whole.split(0)[2].customer_ids
+    earlier = replace(trained, shares=tuple(json.loads(EARLIER))).held_out()
+    assert earlier.customer_ids == whole.split(0, (0.6, 0.2, 0.2))[2].customer_ids
     assert isinstance(Trained.of(tracking, run_id).model(), EnsembleOutcomeModel)
     assert tracking.artifact(run_id, "plots/calibration.png").exists()
     told = capsys.readouterr().out
