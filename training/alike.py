@@ -10,31 +10,40 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.policy import Policy
 from engine.records import HOLD, Bools, Floats32
 from engine.spec import Spec
 from training.candidates import CONSTANTS
 from training.journeys import Journeys
 from training.judge import Judge
 from training.judged import Judged
+from training.panels import probabilities_of
 
 MOST_ACTIONS = 16
 """A catalogue of more actions, hold among them, is large."""
 
 
-def alike(spec: Spec, test: Journeys, judge: Judge, judged: Mapping[str, Judged]) -> dict[str, Judged]:
+def alike(
+    spec: Spec, test: Journeys, judge: Judge, candidates: Mapping[str, Policy], judged: Mapping[str, Judged]
+) -> dict[str, Judged]:
     """Each constant that the log supports, by its name: that of its action (`email/tips/now`, `hold`), or in a large
     catalogue of its candidate.
 
-    test: the judge's own journeys. judged: what is known of the candidates.
+    test: the judge's own journeys. judged: what is known of the candidates; who does the same as an action for
+    everybody is not judged again.
     """
+    known = {name: found for name, found in judged.items() if name in CONSTANTS}
     actions = spec.catalogue.actions
     if len(actions) <= MOST_ACTIONS:
-        judged = {
-            str(action): judge.judge(Always(row)) for row, action in enumerate(actions) if test.mask[:, row].any()
-        }
-    else:
-        judged = {name: found for name, found in judged.items() if name in CONSTANTS}
-    return {name: found for name, found in judged.items() if found.side}
+        chances = {name: probabilities_of(candidates[name], test.observation, test.mask) for name in known}
+        found = dict[str, Judged]()
+        for row in np.flatnonzero(test.mask.any(axis=0)):
+            mine = Always(int(row))
+            wanted = mine.probabilities(test.observation, test.mask)
+            same = next((name for name, has in chances.items() if np.allclose(has, wanted, atol=1e-6)), None)
+            found[str(actions[row])] = known[same] if same else judge.judge(mine)
+        known = found
+    return {name: found for name, found in known.items() if found.side}
 
 
 @dataclass(frozen=True, slots=True)

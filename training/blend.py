@@ -1,4 +1,4 @@
-"""Part of the way from the log to a bold policy: as far as validation customers can follow it.
+"""Parts of the way from the log to a bold policy, asked one after the other: as far as the log can follow.
 
 A bold policy may be much better, and the log unable to show it: few of its customers were treated like that. Policies
 in between, clone^(1 − s) · bold^s, share most of what they do with the log. What they gain grows with s at first fast,
@@ -6,46 +6,48 @@ then slowly, and what nobody knows of it grows the other way round; so a part of
 is not (conservative policy iteration: Kakade & Langford 2002; improvement with high confidence: Thomas, Theocharous &
 Ghavamzadeh 2015). What it writes then supports the next part of the way.
 
-Fails to help where the first step from the log is a loss, or where even a quarter of the way is more than the log can
-judge.
+All of the way costs no more error than one policy does: the parts are asked in a fixed sequence, and none is believed
+whose forerunners do not gain for certain themselves (fixed-sequence test: Maurer, Hothorn & Lehmacher 1995; Westfall &
+Krishen 2001). Nobody has to guess beforehand how far is far enough.
+
+Fails to help where the first step from the log is a loss, or where even that is more than the log can judge.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 
-from engine.spec import Spec
-from envs.outcomes import OutcomeModel
-from training.choice import Chooser, Pick
-from training.journeys import Journeys
-from training.network import NetworkPolicy, TwoTower, blended
+from training.network import TwoTower, blended
 
-PARTS = (0.25, 0.5, 0.75)
-"""Parts of the way that are tried, the most careful first."""
+BOLD = "ppo"
+"""Name of the candidate at the end of the way."""
 
-DOUBT = 2.0
-"""Standard errors that are taken from each one's gain: it is there to be shown, as the bold one is there to be good."""
+PARTS = {"ppo_25": 0.25, "ppo_50": 0.5, "ppo_75": 0.75}
+"""Candidates on the way and the part of it that each goes, the most careful first."""
 
-
-@dataclass(frozen=True, slots=True)
-class Blend:
-    """network: of the policy; part: of the way, of PARTS; pick: what the validation customers said."""
-
-    network: TwoTower
-    part: float
-    pick: Pick
+WAY = (*PARTS, BOLD)
+"""All of them in the order in which they are asked."""
 
 
-def blend(
-    spec: Spec, model: OutcomeModel | None, valid: Journeys, networks: tuple[TwoTower, TwoTower], seed: int = 0
-) -> Blend:
-    """`networks`: the clone and the bold policy, made from it. The first of PARTS where validation customers support
-    none.
+def parts(clone: TwoTower, bold: TwoTower) -> Iterator[tuple[str, TwoTower]]:
+    """The candidates on the way by name; `bold` was made from `clone`."""
+    return ((name, blended(clone, bold, share)) for name, share in PARTS.items())
+
+
+def forerunners(candidate: str, among: Iterable[str]) -> tuple[str, ...]:
+    """Those of `among` that have to gain for certain before this candidate is believed, the first first."""
+    there = set(among)
+    before = WAY[: WAY.index(candidate)] if candidate in WAY else ()
+    return tuple(name for name in before if name in there)
+
+
+def abreast(candidate: str, among: Iterable[str]) -> int:
+    """How many of `among` share this candidate's error where they are not asked in sequence: who beats an action for
+    everybody does so by what it does differently, the boldest first.
     """
-    clone, bold = networks
-    attributes = spec.attributes.encode(spec.catalogue)
-    chooser = Chooser(spec, valid, NetworkPolicy(clone, attributes), seed, model)
-    found = {f"{part:g}": (part, blended(clone, bold, part)) for part in PARTS}
-    for name, (_, network) in found.items():
-        chooser.consider(name, NetworkPolicy(network, attributes))
-    pick = chooser.best(DOUBT)
-    part, network = found[pick.name]
-    return Blend(network, part, pick)
+    return len(set(WAY) & set(among)) if candidate in WAY else 1
+
+
+def stopped(candidate: str, bounds: Mapping[str, float | None]) -> str | None:
+    """The first forerunner that is not known to gain; None where all of them do. bounds: the lower bound of each one's
+    gain, None = without support.
+    """
+    return next((name for name in forerunners(candidate, bounds) if not (bounds[name] or 0.0) > 0.0), None)

@@ -11,7 +11,7 @@ from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
 from training import network as networks
 from training import report
-from training.blend import blend
+from training.blend import BOLD, PARTS, WAY, parts
 from training.choice import Pick
 from training.clone import Fitted
 from training.constants import best_constant
@@ -33,9 +33,6 @@ CONSTANT, NEVER = "constant", "hold"
 CONSTANTS = (CONSTANT, NEVER)
 """Candidates that treat all customers alike: the best constant action, chosen by validation customers, and no contact.
 """
-
-BLENDED = "ppo_blended"
-"""Name of the candidate that goes a part of the way from the log to PPO."""
 
 TUNED = "ppo_tuned"
 """Name of the candidate that `nextbest tune` found."""
@@ -117,12 +114,9 @@ def candidates(ground: Ground, settings: Settings, story: Story, done: Container
     if CLONE not in done:
         about = "Imitates the log: where PPO starts, and the stand-in for missing propensities."
         yield Made(CLONE, ground.clone.network, about, loss=ground.clone)
-    if "ppo" not in done or BLENDED not in done:
+    if any(name not in done for name in WAY):
         bold = _ppo(ground, settings, story)
-        if "ppo" not in done:
-            yield bold
-        if BLENDED not in done:
-            yield _blended(ground, bold.network, settings, story)
+        yield from (made for made in (bold, *_towards(ground, bold.network)) if made.name not in done)
     if settings.tuned is not None and TUNED not in done:
         yield _tuned(ground, settings.tuned, story)
     yield from from_log(ground.spec, (ground.train, ground.valid), ground.clone.network, settings, story, done)
@@ -150,15 +144,13 @@ def _ppo(ground: Ground, settings: Settings, story: Story) -> Made:
             )
     about = "MaskablePPO in the learned environment: plans over the whole journey, kept near the log."
     seconds = None if any(before) else story.last
-    return Made("ppo", found.learned.network, about, params, curve=found.learned.curve, seconds=seconds)
+    return Made(BOLD, found.learned.network, about, params, curve=found.learned.curve, seconds=seconds)
 
 
-def _blended(ground: Ground, bold: TwoTower, settings: Settings, story: Story) -> Made:
-    with story.stage("asking how far towards PPO the log can follow"):
-        found = blend(ground.spec, ground.model, ground.valid, (ground.clone.network, bold), settings.seed)
-    about = "A part of the way from the log's own policy to PPO: as far as validation customers can follow it."
-    params = {"part": found.part, **_chosen(found.pick)}
-    return Made(BLENDED, found.network, about, params, seconds=story.last)
+def _towards(ground: Ground, bold: TwoTower) -> Iterator[Made]:
+    for name, network in parts(ground.clone.network, bold):
+        about = f"{PARTS[name]:.0%} of the way from the log's own policy to PPO: what the log can follow more easily."
+        yield Made(name, network, about, {"part": PARTS[name]})
 
 
 def _tuned(ground: Ground, settings: PpoSettings, story: Story) -> Made:

@@ -17,6 +17,7 @@ from engine.spec import Spec
 from envs.outcomes import OutcomeModel
 from training import summary
 from training.alike import alike
+from training.blend import abreast
 from training.candidates import CLONE
 from training.differences import Difference, Side, difference
 from training.evaluation import CHAMPION, Evaluation, Reigning, Report, error_of
@@ -71,20 +72,20 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
         with story.stage("asking who is most likely to be worth promoting"):
             favourite = favourite_of(candidates, setting.spec, setting.valid, setting.model, seed)
     error = error_of(setting.look)
-    errors, equal = errors_of(candidates, favourite, error), error / max(1, sum(name != CLONE for name in candidates))
-    judge = Judge(setting.spec, setting.test, setting.behaviour, seed, equal, setting.model)
+    errors = errors_of(candidates, favourite, error)
+    judge = Judge(setting.spec, setting.test, setting.behaviour, seed, min(errors.values()), setting.model)
     judged, found = dict[str, Judged](), list[Evaluation]()
     with story.stage("estimating what the candidates are worth") as progress:
         for done, (name, policy) in enumerate(candidates.items()):
             progress(done, 2 * len(candidates))
             judged[name] = judge.judge(policy, errors[name])
-        constants = alike(setting.spec, setting.test, judge, judged)
+        constants = alike(setting.spec, setting.test, judge, candidates, judged)
         reigning, side = _reigning(setting, judge)
         others = {name: c.side for name, c in constants.items()} | {CHAMPION: side}
         for done, (name, policy) in enumerate(candidates.items()):
             progress(len(candidates) + done, 2 * len(candidates))
-            mine = judged[name].side
-            over = [difference(mine, o, other, errors[name], seed) for other, o in others.items() if mine and o]
+            mine, own = judged[name].side, errors[name] / abreast(name, candidates)
+            over = [difference(mine, o, other, own, seed) for other, o in others.items() if mine and o]
             found.append(_evaluate((name, policy), judged[name], tuple(over), setting, seed))
     return Report(
         currency=setting.spec.currency,

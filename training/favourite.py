@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from engine.policy import Policy
 from engine.spec import Spec
 from envs.outcomes import OutcomeModel
+from training.blend import PARTS, WAY
 from training.candidates import CLONE
 from training.choice import Chooser
 from training.constants import combined
@@ -26,15 +27,16 @@ def favourite_of(
 ) -> str | None:
     """The candidate with the highest value by environment and validation customers together, less its doubt, as the
     best constant is chosen (training/constants.py). None where there is no environment or behaviour clone, where nobody
-    is worth more than the clone, or where there is nobody to choose from.
+    is worth more than the clone, or where there is nobody to choose from. PPO stands for all on the way to it.
     """
-    rivals = [name for name in candidates if name != CLONE]
+    asked = {name: policy for name, policy in candidates.items() if name not in PARTS}
+    rivals = [name for name in asked if name != CLONE]
     if model is None or CLONE not in candidates or len(rivals) < 2:
         return None
     chooser, average = Chooser(spec, valid, candidates[CLONE], seed), float(valid.returns().mean())
     replay = valid.replay().some(FOLLOWED, seed)
     scores = {}
-    for name, policy in candidates.items():
+    for name, policy in asked.items():
         worth = float(returns(spec, model, replay, policy, seed).mean())
         value, error = combined(worth, average, chooser.consider(name, policy))
         scores[name] = value - error if name != CLONE else value
@@ -43,11 +45,13 @@ def favourite_of(
 
 
 def errors_of(candidates: Collection[str], favourite: str | None, error: float) -> dict[str, float]:
-    """Each candidate's share of `error`: half for the favourite, the rest for the others alike; equal shares without
-    one. The behaviour clone asks for nothing, and is told what one of the others is.
+    """What each candidate may err of `error`: half for the favourite, the rest for the others alike; equal shares
+    without one. Those on the way to PPO have one share together, for they are asked in a fixed sequence
+    (training/blend.py). The behaviour clone asks for nothing, and is told what one of the others is.
     """
-    rivals = [name for name in candidates if name != CLONE]
-    if favourite not in rivals or len(rivals) == 1:
-        return dict.fromkeys(candidates, error / max(1, len(rivals)))
-    rest = error / 2 / (len(rivals) - 1)
-    return {name: error / 2 if name == favourite else rest for name in candidates}
+    seats = {name: WAY if name in WAY else (name,) for name in candidates if name != CLONE}
+    many = len(set(seats.values()))
+    if favourite not in seats or many == 1:
+        return dict.fromkeys(candidates, error / max(1, many))
+    rest = error / 2 / (many - 1)
+    return {name: error / 2 if seats.get(name) == seats[favourite] else rest for name in candidates}

@@ -23,7 +23,7 @@ from training.evaluation import EVALUATION, Evaluation, Report
 from training.summary import span
 from training.tracking import TABLE, Candidate, Run, Tracking
 from training.trained import champion_of
-from training.verdicts import Verdict, against_champion, against_constants, judge
+from training.verdicts import Verdict, against_champion, against_constants, judge, on_the_way
 
 HOW = {"gate": "Passed the gate", "fallback": "Promoted as the fallback", "forced": "Promoted"}
 SAID = "\n\n**Verdict.** "
@@ -61,7 +61,8 @@ def choose(report: Report, certified: bool, margin: float = 0.0) -> Choice:
     """
     unit = drawing.per_journey(report.currency)
     evaluations = {e.candidate: e for e in report.evaluations}
-    verdicts = {name: judge(e, certified, unit) for name, e in evaluations.items() if name != CLONE}
+    bounds = {name: e.bound for name, e in evaluations.items()}
+    verdicts = {name: on_the_way(judge(e, certified, unit), bounds) for name, e in evaluations.items() if name != CLONE}
     if any(verdicts[name].passed for name in CONSTANTS if name in verdicts):
         for name, verdict in verdicts.items():
             verdicts[name] = against_constants(evaluations[name], verdict, report.excused, unit)

@@ -139,7 +139,7 @@ class StateWeigher:
 
     def _steadied(self, found: MarginalWeights, pull: Callable[[MarginalWeights], Floats]) -> MarginalWeights:
         """Cut until the noise comes from STEADY customers; as it is where no cut that may be made brings that."""
-        steadier, level = found, float(found.w.max())
+        steadier, level = found, min(self._cut(found.uncut), float(found.uncut.max()))
         while carrying(pull(steadier)) < STEADY:
             level *= LOWER
             steadier = self._cut_at(found, level)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from training import report as drawing
+from training.blend import forerunners, stopped
 from training.candidates import CONSTANTS
 from training.differences import NO_GAIN, beats, closest
 from training.evaluation import CHAMPION, Evaluation, Reigning
@@ -73,6 +74,18 @@ def judge(evaluation: Evaluation, certified: bool, unit: str) -> Verdict:
 def harmless(harms: Mapping[str, Harm], segments: Sequence[Segment]) -> bool:
     """Does it pass the checks that are about harm: contacts, who leaves, kinds of customer who lose?"""
     return all(check.passed for check in _harms(harms, segments))
+
+
+def on_the_way(verdict: Verdict, bounds: Mapping[str, float | None]) -> Verdict:
+    """The verdict with one more check, for who goes further from the log than others do on the same way, and passes
+    all other checks: do these gain for certain too? bounds: the lower bound of each candidate's gain.
+    """
+    before = forerunners(verdict.candidate, bounds)
+    if not before or not verdict.passed:
+        return verdict
+    missing = stopped(verdict.candidate, bounds)
+    found = f"{missing}, which goes less far, does not gain for certain" if missing else "who goes less far gains too"
+    return replace(verdict, checks=(*verdict.checks, Check("way", found, missing is None)))
 
 
 def against_constants(evaluation: Evaluation, verdict: Verdict, excused: Collection[str], unit: str) -> Verdict:

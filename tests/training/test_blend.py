@@ -1,13 +1,18 @@
-"""A part of the way to a bold policy: as far as the log can follow it."""
+"""Parts of the way to a bold policy, asked in a fixed sequence."""
 
-from dataclasses import replace
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from envs.worlds import world
 from tests.training.known_logs import logged
-from training.blend import PARTS, blend
+from tests.training.test_gate import evaluation, harm, report
+from training import gate
+from training.blend import BOLD, WAY, abreast, forerunners, parts, stopped
+from training.candidates import CLONE
 from training.clone import FitSettings, Fitted, clone_behaviour
 from training.distil import DistilSettings, distil
 from training.network import NetworkPolicy, TwoTower
@@ -19,8 +24,7 @@ SPEC = PLACE.spec
 ATTRIBUTES = SPEC.attributes.encode(SPEC.catalogue)
 TRAIN, VALID = logged(PLACE, 900, days=8)
 ADVICE = 2
-PAID = replace(TRAIN, reward=1.0 * (TRAIN.action == ADVICE))
-"""Customers who pay one EUR for each e-mail with advice, at once."""
+BOUNDS = st.dictionaries(st.sampled_from([*WAY, "greedy"]), st.one_of(st.none(), st.floats(-1.0, 1.0)), min_size=1)
 
 
 @pytest.fixture(scope="module")
@@ -35,24 +39,62 @@ def towards(clone: TwoTower, row: int, by: float) -> TwoTower:
     return distil(SPEC, teacher, clone, (TRAIN, VALID), settings).network
 
 
-def test_the_log_says_how_far(clone: Fitted) -> None:
-    """Where more of it gains for certain, most of it is taken; without customers, the first step."""
+def test_each_part_goes_further_than_the_one_before(clone: Fitted) -> None:
     bold = towards(clone.network, ADVICE, 1.0)
-    found = blend(SPEC, None, PAID, (clone.network, bold))
-    assert found.pick.told
-    assert found.part == PARTS[-1]
-    shown = [s for s in found.pick.scores.values() if s is not None]
-    assert shown == sorted(shown)
-    few = blend(SPEC, None, VALID.take(np.arange(10)), (clone.network, bold))
-    assert (few.part, few.pick.told) == (PARTS[0], False)
-
-
-def test_a_part_of_the_way_is_in_between(clone: Fitted) -> None:
-    bold = towards(clone.network, ADVICE, 1.0)
-    usual, most = (
+    way = {CLONE: clone.network, **dict(parts(clone.network, bold)), BOLD: bold}
+    assert list(way) == [CLONE, *WAY]
+    taken = [
         probabilities_of(NetworkPolicy(n, ATTRIBUTES), VALID.observation, VALID.mask)[:, ADVICE].mean()
-        for n in (clone.network, bold)
-    )
-    found = blend(SPEC, None, VALID, (clone.network, bold)).network
-    between = probabilities_of(NetworkPolicy(found, ATTRIBUTES), VALID.observation, VALID.mask)[:, ADVICE].mean()
-    assert usual < between < most
+        for n in way.values()
+    ]
+    assert np.diff(taken).min() > 0.0
+
+
+@given(BOUNDS)
+def test_nobody_is_believed_before_all_who_go_less_far(bounds: Mapping[str, float | None]) -> None:
+    """A fixed sequence stops at the first that fails, so that each may err as much as one alone."""
+    there = [name for name in WAY if name in bounds]
+    gains = [(bounds[name] or 0.0) > 0.0 for name in there]
+    for place, name in enumerate(there):
+        assert forerunners(name, bounds) == tuple(there[:place])
+        assert (stopped(name, bounds) is None) == all(gains[:place])
+    assert stopped("greedy", bounds) is None
+    assert forerunners("greedy", bounds) == ()
+    assert (abreast(BOLD, bounds), abreast("greedy", bounds)) == (len({*there, BOLD} & set(bounds)), 1)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "champion"),
+    [
+        ((0.2, 0.4, 0.3, 0.1), "ppo_50"),
+        ((0.2, 0.3, 0.4, 0.5), "ppo"),
+        ((0.2, 0.3, -0.1, 0.5), "ppo_50"),
+        ((0.2, 0.3, None, 0.5), "ppo_50"),
+        ((-0.1, 0.3, 0.4, 0.5), CLONE),
+        ((0.0, 0.3, 0.4, 0.5), CLONE),
+    ],
+)
+def test_the_gate_goes_as_far_as_the_log_can_follow(bounds: tuple[float | None, ...], champion: str) -> None:
+    asked = [evaluation(name, bound) for name, bound in zip(WAY, bounds, strict=True)]
+    found = gate.choose(report(evaluation(CLONE, 0.0), *reversed(asked)), certified=True)
+    assert found.champion == champion
+    refused = {v.candidate: v.why for v in found.verdicts if not v.passed}
+    beyond = [name for name, b in zip(WAY, bounds, strict=True) if name in refused and (b or 0.0) > 0.0]
+    first = next((n for n, b in zip(WAY, bounds, strict=True) if not (b or 0.0) > 0.0), None)
+    assert all(f"way: {first}, which goes less far, does not gain for certain" in refused[name] for name in beyond)
+
+
+def test_others_are_not_held_back_by_the_way() -> None:
+    asked = [evaluation("ppo_25", -1.0), evaluation("ppo", 2.0), evaluation("greedy", 0.5)]
+    found = gate.choose(report(evaluation(CLONE, 0.0), *asked), certified=True)
+    assert found.champion == "greedy"
+    alone = gate.choose(report(evaluation(CLONE, 0.0), evaluation("ppo", 2.0)), certified=True)
+    assert "way" not in [c.name for c in alone.verdicts[0].checks]
+
+
+def test_harm_on_the_way_does_not_stop_who_does_none() -> None:
+    """What the sequence spends is the error of the gain alone; each one's harms are its own."""
+    harmful = evaluation("ppo_25", 0.5, {"contacts": harm(1.0, 9.0, 0.1)})
+    found = gate.choose(report(evaluation(CLONE, 0.0), harmful, evaluation("ppo", 1.0)), certified=True)
+    assert found.champion == "ppo"
+    assert [v.candidate for v in found.verdicts if not v.passed] == ["ppo_25"]

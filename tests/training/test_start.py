@@ -142,12 +142,12 @@ def test_a_training_that_was_killed_goes_on_to_the_same_bundles(
     assert "learning what customers do (kept from before)" in said
     assert tracking.record(run).info.status == "KILLED"
     made = {c.name: c.run_id for c in tracking.candidates(run)}
-    assert list(made) == ["behaviour_cloning", "ppo", "ppo_blended", "fitted_q", "offline_dqn"]
+    assert list(made) == ["behaviour_cloning", "ppo", "ppo_25", "ppo_50", "ppo_75", "fitted_q", "offline_dqn"]
     half = _half_written(place, run)
 
     start.run(None, None, None, {}, resume=run)
     said = capsys.readouterr().out
-    assert "kept from before: behaviour_cloning, ppo, ppo_blended, fitted_q, offline_dqn" in said
+    assert "kept from before: behaviour_cloning, ppo, ppo_25, ppo_50, ppo_75, fitted_q, offline_dqn" in said
     assert "training PPO" not in said
     assert tracking.record(run).info.status == "FINISHED"
     assert place.digests_of(run) == place.digests

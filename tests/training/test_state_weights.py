@@ -1,5 +1,7 @@
 """Marginal weights: positive, balanced, shrunk only where the log is thin; and their noise is the noise they have."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from engine.records import Floats
 from tests.training.test_fitted import CANDIDATE, LOGGED, STEPS, fit, live, ratios
 from training.fitted import Basis, Panel
 from training.intervals import mean_of
-from training.state_weights import PENALTIES, STEADY, MarginalWeights, StateWeigher
+from training.state_weights import LOWER, MOST_REMOVED, PENALTIES, STEADY, MarginalWeights, StateWeigher
 from training.support import LEAST_ESS, carrying, effective_sample_size
 
 
@@ -73,6 +75,27 @@ def test_what_a_few_customers_would_decide_is_cut_until_more_have_a_say() -> Non
     assert after.w.max() < before.w.max()
     only = weigher.fit(ratio, score, lambda _: np.eye(800)[0])  # no cut helps: the judge will have to refuse
     assert only.removed == 0.0
+
+
+def test_weights_that_were_cut_for_customers_are_only_ever_cut_more_for_noise() -> None:
+    """What is left at a decision where much was cut is raised to a mean of 1: no higher level to begin from."""
+    panel, propensity = live(300, 13, *LOGGED)
+    weigher, ratio, score = weigh(panel, propensity, LOGGED)
+    early, customer = panel.step < STEPS - 1, panel.customer
+    late = np.where(customer < 1, 150.0, np.where(customer < 61, 2.5, 0.0))
+    heavy = np.where(early, np.where(customer < 30, 10.0, 0.0), late)
+    level, asked = weigher._cut(heavy), list[float]()
+    cut = weigher._cut_at(replace(weigher.fit(ratio, score), uncut=heavy), level)
+
+    def pull(weights: MarginalWeights) -> Floats:
+        asked.append(weights.removed)
+        return np.eye(300)[0]
+
+    weigher._steadied(cut, pull)
+    assert 0.0 < cut.removed < MOST_REMOVED
+    assert cut.w.max() > level / LOWER
+    assert asked[0] == cut.removed
+    assert np.diff(asked).min() > 0.0
 
 
 def test_states_are_weighed_as_the_policy_meets_them_from_the_start() -> None:

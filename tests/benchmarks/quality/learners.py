@@ -35,7 +35,7 @@ DAYS = 28
 FRESH_SEED = 1_000_003
 """Of the customers that tell the truth; no log has it."""
 COLUMNS = (
-    *("logging", "hold", "behaviour_cloning", "greedy", "offline_dqn", "fitted_q", "ppo", "ppo_blended", "constant"),
+    *("logging", "hold", "behaviour_cloning", "greedy", "offline_dqn", "fitted_q", "ppo", "constant"),
     *("best constant", "optimum"),
 )
 
