@@ -1,10 +1,13 @@
 """Parts of the way from the log to a bold policy, asked one after the other: as far as the log can follow.
 
 A bold policy may be much better, and the log unable to show it: few of its customers were treated like that. Policies
-in between, clone^(1 − s) · bold^s, share most of what they do with the log. What they gain grows with s at first fast,
-then slowly, and what nobody knows of it grows the other way round; so a part of the way there is shown where the whole
-is not (conservative policy iteration: Kakade & Langford 2002; improvement with high confidence: Thomas, Theocharous &
+in between, clone^(1 − s) · bold^s, share most of what they do with the log. What they gain grows at first fast, then
+slowly, and what nobody knows of it grows the other way round; so a part of the way there is shown where the whole is
+not (conservative policy iteration: Kakade & Langford 2002; improvement with high confidence: Thomas, Theocharous &
 Ghavamzadeh 2015). What it writes then supports the next part of the way.
+
+How far s goes hangs on how sure the bold policy is: of one that hardly doubts, a quarter of the logits is nearly the
+whole. So a part of the way is one of √KL(π ‖ clone), which grows as s where policies are close.
 
 All of the way costs no more error than one policy does: the parts are asked in a fixed sequence, and none is believed
 whose forerunners do not gain for certain themselves (fixed-sequence test: Maurer, Hothorn & Lehmacher 1995; Westfall &
@@ -15,7 +18,12 @@ Fails to help where the first step from the log is a loss, or where even that is
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from training.network import TwoTower, blended
+import numpy as np
+
+from engine.records import Floats32
+from training.divergence import divergence
+from training.journeys import Journeys
+from training.network import NetworkPolicy, TwoTower, blended
 
 BOLD = "ppo"
 """Name of the candidate at the end of the way."""
@@ -26,10 +34,34 @@ PARTS = {"ppo_25": 0.25, "ppo_50": 0.5, "ppo_75": 0.75}
 WAY = (*PARTS, BOLD)
 """All of them in the order in which they are asked."""
 
+LOOKED, HALVED = 4_000, 14
+"""Decisions at most along which the way is measured, and how often what is left unsure of a share is halved."""
 
-def parts(clone: TwoTower, bold: TwoTower) -> Iterator[tuple[str, TwoTower]]:
-    """The candidates on the way by name; `bold` was made from `clone`."""
-    return ((name, blended(clone, bold, share)) for name, share in PARTS.items())
+
+def parts(
+    clone: TwoTower, bold: TwoTower, journeys: Journeys, attributes: Floats32, seed: int = 0
+) -> Iterator[tuple[str, TwoTower]]:
+    """The candidates on the way by name; `bold` was made from `clone`. attributes: of the catalogue, [n, k]. The way is
+    measured at decisions of `journeys`.
+    """
+    rows = np.random.default_rng(seed).permutation(len(journeys))[:LOOKED]
+    observation, mask = journeys.observation[rows], journeys.mask[rows]
+
+    def chances(network: TwoTower) -> Floats32:
+        return NetworkPolicy(network, attributes).probabilities(observation, mask)
+
+    usual = chances(clone)
+
+    def gone(network: TwoTower) -> float:
+        return float(np.sqrt(divergence(chances(network), usual)))
+
+    whole = gone(bold)
+    for name, part in PARTS.items():
+        low, high = 0.0, 1.0
+        for _ in range(HALVED):
+            share = (low + high) / 2
+            low, high = (share, high) if gone(blended(clone, bold, share)) < part * whole else (low, share)
+        yield name, blended(clone, bold, high)
 
 
 def forerunners(candidate: str, among: Iterable[str]) -> tuple[str, ...]:

@@ -116,7 +116,7 @@ def candidates(ground: Ground, settings: Settings, story: Story, done: Container
         yield Made(CLONE, ground.clone.network, about, loss=ground.clone)
     if any(name not in done for name in WAY):
         bold = _ppo(ground, settings, story)
-        yield from (made for made in (bold, *_towards(ground, bold.network)) if made.name not in done)
+        yield from (made for made in (bold, *_towards(ground, bold.network, settings)) if made.name not in done)
     if settings.tuned is not None and TUNED not in done:
         yield _tuned(ground, settings.tuned, story)
     yield from from_log(ground.spec, (ground.train, ground.valid), ground.clone.network, settings, story, done)
@@ -147,8 +147,8 @@ def _ppo(ground: Ground, settings: Settings, story: Story) -> Made:
     return Made(BOLD, found.learned.network, about, params, curve=found.learned.curve, seconds=seconds)
 
 
-def _towards(ground: Ground, bold: TwoTower) -> Iterator[Made]:
-    for name, network in parts(ground.clone.network, bold):
+def _towards(ground: Ground, bold: TwoTower, settings: Settings) -> Iterator[Made]:
+    for name, network in parts(ground.clone.network, bold, ground.valid, ground.attributes, settings.seed):
         about = f"{PARTS[name]:.0%} of the way from the log's own policy to PPO: what the log can follow more easily."
         yield Made(name, network, about, {"part": PARTS[name]})
 

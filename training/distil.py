@@ -17,11 +17,10 @@ from engine.policy import Policy
 from engine.records import Ints
 from engine.spec import Spec
 from training.clone import FitSettings, Fitted, Progress, Tensors, fit
+from training.divergence import TINY, divergence
 from training.journeys import Journeys
 from training.network import NetworkPolicy, TwoTower
 from training.panels import probabilities_of
-
-TINY = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +69,7 @@ def distil(
     fitted = fit(network, spec, _cross_entropy, (train, valid), settings.fit, progress)
     attributes = spec.attributes.encode(spec.catalogue)
     own = NetworkPolicy(fitted.network, attributes).probabilities(valid.observation.numpy(), valid.mask.numpy())
-    wanted = valid.wanted.numpy()
-    terms = wanted * (np.log(wanted + TINY) - np.log(own + TINY))
-    return Distilled(fitted, float(terms.sum(axis=1, dtype=np.float64).mean()))
+    return Distilled(fitted, divergence(valid.wanted.numpy(), own))
 
 
 def _lesson(teacher: Policy, journeys: Journeys, rows: Ints) -> Tensors:

@@ -24,7 +24,7 @@ from torch.nn import functional
 from engine.records import Floats, Floats32, Ints
 from engine.spec import Spec
 from training.clone import FitSettings, Fitted, Progress, Tensors, fit, new_network
-from training.distil import TINY
+from training.divergence import TINY
 from training.journeys import Journeys
 from training.network import NetworkPolicy, TwoTower
 from training.panels import probabilities_of

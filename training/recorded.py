@@ -13,6 +13,7 @@ from engine.spec import Spec
 from training import network as networks
 from training import report
 from training.candidates import Ground, Made
+from training.divergence import divergence
 from training.export import export_bundle
 from training.journeys import Journeys
 from training.rollout import returns
@@ -100,7 +101,7 @@ def recorded(ground: Ground, candidate: Candidate, tracking: Tracking) -> Record
 
 def _recorded(bundle: Bundle, numbers: Mapping[str, float], share: Floats) -> Recorded:
     value, margin, contacts, distance = (numbers[key] for key in list(EXPLAINED)[:4])
-    shown = (report.figure(value), report.figure(margin, digits=2), f"{contacts:.0f}", f"{max(distance, 0.0):.2f}")
+    shown = (report.figure(value), report.figure(margin, digits=2), f"{contacts:.0f}", f"{distance:.2f}")
     return Recorded((bundle.card["name"], *shown, bundle.version), share, bundle.card["parameters"].get("action", ""))
 
 
@@ -125,9 +126,7 @@ def told_by_channel(spec: Spec) -> dict[str, str]:
 def _divergence(ground: Ground, chances: Floats32) -> float:
     """KL(policy ‖ clone) in nats, mean over the validation decisions; `chances` [N, n] are the policy's."""
     clone = networks.NetworkPolicy(ground.clone.network, ground.attributes)
-    reference = clone.probabilities(ground.valid.observation, ground.valid.mask)
-    terms = chances * (np.log(chances + 1e-12) - np.log(reference + 1e-12))
-    return float(terms.sum(axis=1, dtype=np.float64).mean())
+    return divergence(chances, clone.probabilities(ground.valid.observation, ground.valid.mask))
 
 
 def _draw_training(ground: Ground, made: Made, child: Run) -> None:

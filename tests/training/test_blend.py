@@ -7,15 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.records import Floats32
 from envs.worlds import world
 from tests.training.known_logs import logged
 from tests.training.test_gate import evaluation, harm, report
 from training import gate
-from training.blend import BOLD, WAY, abreast, forerunners, parts, stopped
+from training.blend import BOLD, PARTS, WAY, abreast, forerunners, parts, stopped
 from training.candidates import CLONE
 from training.clone import FitSettings, Fitted, clone_behaviour
 from training.distil import DistilSettings, distil
-from training.network import NetworkPolicy, TwoTower
+from training.divergence import divergence
+from training.network import NetworkPolicy, TwoTower, blended, linear
 from training.panels import probabilities_of
 from training.tilted import Favouring
 
@@ -39,15 +41,35 @@ def towards(clone: TwoTower, row: int, by: float) -> TwoTower:
     return distil(SPEC, teacher, clone, (TRAIN, VALID), settings).network
 
 
+def chances(network: TwoTower) -> Floats32:
+    return probabilities_of(NetworkPolicy(network, ATTRIBUTES), VALID.observation, VALID.mask)
+
+
 def test_each_part_goes_further_than_the_one_before(clone: Fitted) -> None:
     bold = towards(clone.network, ADVICE, 1.0)
-    way = {CLONE: clone.network, **dict(parts(clone.network, bold)), BOLD: bold}
+    way = {CLONE: clone.network, **dict(parts(clone.network, bold, VALID, ATTRIBUTES)), BOLD: bold}
     assert list(way) == [CLONE, *WAY]
-    taken = [
-        probabilities_of(NetworkPolicy(n, ATTRIBUTES), VALID.observation, VALID.mask)[:, ADVICE].mean()
-        for n in way.values()
-    ]
+    taken = [chances(n)[:, ADVICE].mean() for n in way.values()]
     assert np.diff(taken).min() > 0.0
+
+
+@pytest.mark.parametrize("by", [1.0, 30.0])
+def test_a_quarter_of_the_way_is_one_whoever_is_at_its_end(clone: Fitted, by: float) -> None:
+    """Of a policy that hardly doubts, a quarter of the logits would be nearly the whole."""
+    bold = blended(clone.network, towards(clone.network, ADVICE, 1.0), 0.99)
+    linear(bold.query_tower, -1).weight.data *= by
+    linear(bold.query_tower, -1).bias.data *= by
+    usual = chances(clone.network)
+    gone = [divergence(chances(n), usual) ** 0.5 for _, n in parts(clone.network, bold, VALID, ATTRIBUTES)]
+    whole = divergence(chances(bold), usual) ** 0.5
+    np.testing.assert_allclose(gone, whole * np.array(list(PARTS.values())), rtol=0.01)
+    half = divergence(chances(blended(clone.network, bold, 0.5)), usual) ** 0.5
+    assert (half > 0.75 * whole) == (by > 1.0)
+
+
+def test_no_way_leads_nowhere(clone: Fitted) -> None:
+    for _, network in parts(clone.network, clone.network, VALID, ATTRIBUTES):
+        np.testing.assert_allclose(chances(network), chances(clone.network), atol=1e-5)
 
 
 @given(BOUNDS)

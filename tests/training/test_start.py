@@ -146,7 +146,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_bundles(
     half = _half_written(place, run)
 
     start.run(None, None, None, {}, resume=run)
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
     assert "kept from before: behaviour_cloning, ppo, ppo_25, ppo_50, ppo_75, fitted_q, offline_dqn" in said
     assert "training PPO" not in said
     assert tracking.record(run).info.status == "FINISHED"

@@ -89,7 +89,7 @@ def test_weights_that_were_cut_for_customers_are_only_ever_cut_more_for_noise() 
 
     def pull(weights: MarginalWeights) -> Floats:
         asked.append(weights.removed)
-        return np.eye(300)[0]
+        return np.asarray(np.eye(300)[0], np.float64)
 
     weigher._steadied(cut, pull)
     assert 0.0 < cut.removed < MOST_REMOVED
