@@ -71,10 +71,17 @@ def forerunners(candidate: str, among: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in before if name in there)
 
 
-def abreast(candidate: str, among: Iterable[str]) -> int:
-    """How many of `among` share this candidate's error where they are not asked in sequence: who beats an action for
-    everybody does so by what it does differently, the boldest first.
+def bolder(candidate: str, among: Iterable[str]) -> tuple[str, ...]:
+    """Those of `among` that go further on the same way, the boldest first. Who beats an action for everybody does so by
+    what it does differently: there the sequence begins at the other end.
     """
+    there = set(among)
+    after = WAY[WAY.index(candidate) + 1 :] if candidate in WAY else ()
+    return tuple(name for name in reversed(after) if name in there)
+
+
+def abreast(candidate: str, among: Iterable[str]) -> int:
+    """How many of `among` share this candidate's error where they are not asked in sequence."""
     return len(set(WAY) & set(among)) if candidate in WAY else 1
 
 

@@ -21,7 +21,7 @@ from training.blend import abreast
 from training.candidates import CLONE
 from training.differences import Difference, Side, difference
 from training.evaluation import CHAMPION, Evaluation, Reigning, Report, error_of
-from training.favourite import errors_of, favourite_of
+from training.favourite import errors_of, errors_of_choosing, liked
 from training.intervals import Estimate, refused
 from training.journeys import Journeys
 from training.judge import Judge
@@ -67,12 +67,12 @@ class Setting:
 def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, story: Story | None = None) -> Report:
     """Judge each candidate. Raises TrainingError when the test customers cannot judge anybody."""
     story = story or Story(Console(quiet=True))
-    favourite = None
+    likely: tuple[str, ...] = ()
     if setting.valid is not None:
         with story.stage("asking who is most likely to be worth promoting"):
-            favourite = favourite_of(candidates, setting.spec, setting.valid, setting.model, seed)
-    error = error_of(setting.look)
-    errors = errors_of(candidates, favourite, error)
+            likely = liked(candidates, setting.spec, setting.valid, setting.model, seed)
+    error, favourite = error_of(setting.look), next(iter(likely), None)
+    errors, choosing = errors_of(candidates, favourite, error), errors_of_choosing(candidates, likely, error)
     judge = Judge(setting.spec, setting.test, setting.behaviour, seed, min(errors.values()), setting.model)
     judged, found = dict[str, Judged](), list[Evaluation]()
     with story.stage("estimating what the candidates are worth") as progress:
@@ -81,11 +81,13 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
             judged[name] = judge.judge(policy, errors[name])
         constants = alike(setting.spec, setting.test, judge, candidates, judged)
         reigning, side = _reigning(setting, judge)
-        others = {name: c.side for name, c in constants.items()} | {CHAMPION: side}
+        others = {name: c.side for name, c in constants.items() if c.side}
         for done, (name, policy) in enumerate(candidates.items()):
             progress(len(candidates) + done, 2 * len(candidates))
-            mine, own = judged[name].side, errors[name] / abreast(name, candidates)
-            over = [difference(mine, o, other, own, seed) for other, o in others.items() if mine and o]
+            mine = judged[name].side
+            own, alone = choosing.get(name, errors[name]), errors[name] / abreast(name, candidates)
+            over = [difference(mine, theirs, other, own, seed) for other, theirs in others.items() if mine]
+            over += [difference(mine, side, CHAMPION, alone, seed)] if mine and side else []
             found.append(_evaluate((name, policy), judged[name], tuple(over), setting, seed))
     return Report(
         currency=setting.spec.currency,

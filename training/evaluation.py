@@ -1,12 +1,13 @@
 """What an evaluation found, as data: for the gate, for reports, and as JSON in between."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from engine.errors import TrainingError
-from training.differences import Difference
+from training.blend import bolder
+from training.differences import Difference, beats
 from training.harms import Harm
 from training.intervals import Estimate
 from training.segments import Segment
@@ -122,6 +123,14 @@ class Report:
     look: int | None = None
     earlier: int = 0
     favourite: str | None = None
+
+    def personalises(self, candidate: str, excused: Collection[str] = ()) -> bool:
+        """Does it earn more than each action for everybody, but for the `excused`, for certain? On the way to PPO it
+        and all who go further do (training/blend.py). False where there is nobody to compare with.
+        """
+        compared = {e.candidate: [d for d in e.over_alike if d.other not in excused] for e in self.evaluations}
+        sequence = (*bolder(candidate, [name for name, over in compared.items() if over]), candidate)
+        return all(beats(compared[name]) for name in sequence)
 
     @property
     def who(self) -> str:

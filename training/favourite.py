@@ -6,13 +6,13 @@ that the test customers have no say in are as safe as equal ones (weighted Bonfe
 2006, Biometrika 93). Whoever is wrong about the favourite loses little: the other half is for the others.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from engine.policy import Policy
 from engine.spec import Spec
 from envs.outcomes import OutcomeModel
 from training.blend import PARTS, WAY
-from training.candidates import CLONE
+from training.candidates import CLONE, CONSTANTS
 from training.choice import Chooser
 from training.constants import combined
 from training.journeys import Journeys
@@ -22,17 +22,17 @@ FOLLOWED = 500
 """Validation journeys at most that are followed in the learned environment."""
 
 
-def favourite_of(
+def liked(
     candidates: Mapping[str, Policy], spec: Spec, valid: Journeys, model: OutcomeModel | None, seed: int = 0
-) -> str | None:
-    """The candidate with the highest value by environment and validation customers together, less its doubt, as the
-    best constant is chosen (training/constants.py). None where there is no environment or behaviour clone, where nobody
-    is worth more than the clone, or where there is nobody to choose from. PPO stands for all on the way to it.
+) -> tuple[str, ...]:
+    """Candidates that are worth more than the clone, the best first: by environment and validation customers together,
+    less their doubt, as the best constant is chosen (training/constants.py). Nobody where there is no environment or
+    behaviour clone, or nobody to choose from. PPO stands for all on the way to it.
     """
     asked = {name: policy for name, policy in candidates.items() if name not in PARTS}
     rivals = [name for name in asked if name != CLONE]
     if model is None or CLONE not in candidates or len(rivals) < 2:
-        return None
+        return ()
     chooser, average = Chooser(spec, valid, candidates[CLONE], seed), float(valid.returns().mean())
     replay = valid.replay().some(FOLLOWED, seed)
     scores = {}
@@ -40,8 +40,7 @@ def favourite_of(
         worth = float(returns(spec, model, replay, policy, seed).mean())
         value, error = combined(worth, average, chooser.consider(name, policy))
         scores[name] = value - error if name != CLONE else value
-    best = max(rivals, key=lambda name: scores[name])
-    return best if scores[best] > scores[CLONE] else None
+    return tuple(sorted((n for n in rivals if scores[n] > scores[CLONE]), key=lambda name: -scores[name]))
 
 
 def errors_of(candidates: Collection[str], favourite: str | None, error: float) -> dict[str, float]:
@@ -55,3 +54,11 @@ def errors_of(candidates: Collection[str], favourite: str | None, error: float) 
         return dict.fromkeys(candidates, error / max(1, many))
     rest = error / 2 / (many - 1)
     return {name: error / 2 if seats.get(name) == seats[favourite] else rest for name in candidates}
+
+
+def errors_of_choosing(candidates: Collection[str], likely: Sequence[str], error: float) -> dict[str, float]:
+    """What each candidate that chooses for each customer may err when it is said to earn more than all actions for
+    everybody: a statement of its own, in whose error those who treat all alike have no share. likely: as `liked` says.
+    """
+    who = [name for name in candidates if name not in CONSTANTS]
+    return errors_of(who, next((name for name in likely if name in who), None), error)

@@ -18,7 +18,7 @@ from engine.errors import TrainingError, nearest
 from training import report as drawing
 from training.candidates import CLONE, CONSTANTS
 from training.card import FILE, Origin, card, spaced
-from training.differences import NO_GAIN, beats
+from training.differences import NO_GAIN
 from training.evaluation import EVALUATION, Evaluation, Report
 from training.summary import span
 from training.tracking import TABLE, Candidate, Run, Tracking
@@ -65,7 +65,7 @@ def choose(report: Report, certified: bool, margin: float = 0.0) -> Choice:
     verdicts = {name: on_the_way(judge(e, certified, unit), bounds) for name, e in evaluations.items() if name != CLONE}
     if any(verdicts[name].passed for name in CONSTANTS if name in verdicts):
         for name, verdict in verdicts.items():
-            verdicts[name] = against_constants(evaluations[name], verdict, report.excused, unit)
+            verdicts[name] = against_constants(evaluations[name], verdict, report, unit)
     reigning = report.champion
     if reigning and reigning.gain.supported:
         for name, verdict in verdicts.items():
@@ -81,7 +81,7 @@ def choose(report: Report, certified: bool, margin: float = 0.0) -> Choice:
         raise TrainingError(f"no candidate beats the log with confidence, and there is no {CLONE} to fall back on")
     why = "nothing beats the log with confidence: the behaviour clone imitates it, with known probabilities"
     learned = [e for e in report.evaluations if e.candidate not in (CLONE, *CONSTANTS) and e.over_alike]
-    if learned and not any(beats(e.over_alike) for e in learned):
+    if learned and not any(report.personalises(e.candidate) for e in learned):
         why += f"; {NO_GAIN}"
     return Choice(CLONE, why, False, found)
 
@@ -100,7 +100,7 @@ def _earned(report: Report, winner: Evaluation, verdict: Verdict) -> str:
         why += f"; {NO_GAIN}: nobody who chooses for each customer earns more than it for certain"
     elif winner.candidate not in CONSTANTS and not winner.over_alike:
         why += "; the log supports no action for everybody, so nobody knows whether choosing is what earns it"
-    elif winner.candidate not in CONSTANTS and not beats(winner.over_alike):
+    elif winner.candidate not in CONSTANTS and not report.personalises(winner.candidate):
         why += f"; {NO_GAIN}, but no candidate that treats all alike passes itself"
     if report.champion and not report.champion.gain.supported:
         why += f"; not compared with {report.champion.model}: {report.champion.gain.note}"

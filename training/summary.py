@@ -8,7 +8,7 @@ from engine.bundle import Bundle
 from training import heat_maps
 from training import report as drawing
 from training.candidates import CLONE, CONSTANTS
-from training.differences import NO_GAIN, Difference, beats, closest
+from training.differences import NO_GAIN, Difference, closest
 from training.evaluation import ERROR, EVALUATION, Evaluation, Report
 from training.intervals import Estimate
 from training.report import figure
@@ -65,8 +65,14 @@ def show(report: Report, console: Console) -> None:
     rows = [[cell.replace(" [", "\n[").replace(" ± ", "\n± ") for cell in row] for row in rows]
     console.print(drawing.candidates_table(rows, columns, title))
     if alike := personalised(report):
+        shown = {True: "earns more for certain", False: NO_GAIN}
         told = [
-            (e.candidate, span(d.gain).replace(" [", "\n["), figure(d.bound, sign=True), f"{d.other}:\n{verdict(e)}")
+            (
+                e.candidate,
+                span(d.gain).replace(" [", "\n["),
+                figure(d.bound, sign=True),
+                f"{d.other}:\n{shown[report.personalises(e.candidate)]}",
+            )
             for e, d in alike
         ]
         title = "What choosing for each customer adds (paired; at least: by the error that all candidates share)"
@@ -83,11 +89,6 @@ def personalised(report: Report) -> list[tuple[Evaluation, Difference]]:
     """
     found = ((e, closest(e.over_alike)) for e in report.evaluations if e.candidate not in (CLONE, *CONSTANTS))
     return [(evaluation, difference) for evaluation, difference in found if difference]
-
-
-def verdict(evaluation: Evaluation) -> str:
-    """In words: is it shown that choosing for each customer earns more than any one action for all?"""
-    return "earns more for certain" if beats(evaluation.over_alike) else NO_GAIN
 
 
 def caution(bundles: Iterable[Bundle], console: Console) -> None:

@@ -2,14 +2,14 @@
 on the gain, harms; then whom else it has to beat.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from training import report as drawing
 from training.blend import forerunners, stopped
 from training.candidates import CONSTANTS
-from training.differences import NO_GAIN, beats, closest
-from training.evaluation import CHAMPION, Evaluation, Reigning
+from training.differences import NO_GAIN, closest
+from training.evaluation import CHAMPION, Evaluation, Reigning, Report
 from training.harms import Harm
 from training.intervals import Estimate
 from training.segments import Segment
@@ -88,16 +88,17 @@ def on_the_way(verdict: Verdict, bounds: Mapping[str, float | None]) -> Verdict:
     return replace(verdict, checks=(*verdict.checks, Check("way", found, missing is None)))
 
 
-def against_constants(evaluation: Evaluation, verdict: Verdict, excused: Collection[str], unit: str) -> Verdict:
+def against_constants(evaluation: Evaluation, verdict: Verdict, report: Report, unit: str) -> Verdict:
     """The verdict with one more check, for who chooses for each customer and passes all others: does it earn more than
-    any one action for everybody, but for the `excused`? Not asked where the log supports none of them.
+    any one action for everybody, but for those that the report excuses? Not asked where the log supports none of them.
     """
-    alike = [d for d in evaluation.over_alike if d.other not in excused]
-    over = closest(alike)
+    over = closest(d for d in evaluation.over_alike if d.other not in report.excused)
     if over is None or verdict.candidate in CONSTANTS or not verdict.passed:
         return verdict
     bound = f"lower bound {drawing.figure(over.bound, sign=True)} {unit} over {over.other}, has to be above 0"
-    shown = beats(alike)
+    shown = report.personalises(verdict.candidate, report.excused)
+    if not shown and over.bound > 0.0:
+        bound += " for each such action, and for who goes further on the same way"
     told = bound if shown else f"{NO_GAIN}: {bound}"
     return replace(verdict, checks=(*verdict.checks, Check("personalising", told, shown)))
 

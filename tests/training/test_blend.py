@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from engine.records import Floats32
 from envs.worlds import world
 from tests.training.known_logs import logged
-from tests.training.test_gate import evaluation, harm, report
+from tests.training.test_gate import evaluation, harm, over, report
 from training import gate
 from training.blend import BOLD, PARTS, WAY, abreast, forerunners, parts, stopped
 from training.candidates import CLONE
@@ -120,3 +120,27 @@ def test_harm_on_the_way_does_not_stop_who_does_none() -> None:
     found = gate.choose(report(evaluation(CLONE, 0.0), harmful, evaluation("ppo", 1.0)), certified=True)
     assert found.champion == "ppo"
     assert [v.candidate for v in found.verdicts if not v.passed] == ["ppo_25"]
+
+
+@pytest.mark.parametrize(
+    ("over_constant", "shown"),
+    [
+        ((0.1, 0.2, 0.3, 0.4), WAY),
+        ((0.1, 0.2, -0.3, 0.4), ("ppo",)),
+        ((0.1, 0.2, 0.3, -0.4), ()),
+        ((-0.1, -0.2, 0.3, 0.4), ("ppo_75", "ppo")),
+    ],
+)
+def test_who_beats_an_action_for_everybody_is_asked_from_the_other_end(
+    over_constant: tuple[float, ...], shown: tuple[str, ...]
+) -> None:
+    """What differs most from that action is asked first; who goes less far is not believed without it."""
+    asked = [over(evaluation(name, 1.0), constant=b) for name, b in zip(WAY, over_constant, strict=True)]
+    told = report(evaluation(CLONE, 0.0), *asked, evaluation("constant", 0.5))
+    assert tuple(name for name in WAY if told.personalises(name)) == shown
+    found = gate.choose(told, certified=True)
+    assert (found.champion in WAY) == bool(shown)
+    assert {v.candidate for v in found.verdicts if v.passed} == {*shown, "constant"}
+    held_back = [v for v in found.verdicts if v.candidate == "ppo_25" and not v.passed]
+    assert all("who goes further on the same way" in v.why for v in held_back if over_constant[0] > 0.0)
+    assert not told.personalises("constant")

@@ -13,7 +13,7 @@ from training.blend import WAY
 from training.candidates import CLONE
 from training.clone import FitSettings, clone_behaviour
 from training.evaluation import ERROR
-from training.favourite import errors_of, favourite_of
+from training.favourite import errors_of, errors_of_choosing, liked
 from training.fit import fit_outcome_model
 from training.journeys import Journeys
 from training.members import OutcomeSettings
@@ -39,6 +39,14 @@ def test_shares_of_the_error_never_add_up_to_more(names: set[str], favourite: st
         assert len({found[name] for name in names if name not in seat}) == 1
 
 
+def test_who_treats_all_alike_takes_nothing_from_those_who_choose() -> None:
+    names = [CLONE, *WAY, "greedy", "fitted_q", "constant", "hold"]
+    found = errors_of_choosing(names, ("hold", "greedy", "ppo"), 0.05)
+    assert set(found) == set(names) - {"constant", "hold"}
+    assert found["greedy"] == pytest.approx(0.025)
+    assert found["ppo"] == found["ppo_25"] == found["fitted_q"] == pytest.approx(0.0125)
+
+
 @pytest.fixture(scope="module")
 def parts() -> tuple[Journeys, Journeys]:
     train, valid = logged(PLACE, 400, days=6)
@@ -61,10 +69,11 @@ def test_the_favourite_is_who_environment_and_log_like_best_and_its_bound_is_hig
         "less": Fixed(0.9, 0.1 / 3, 0.1 / 3, 0.1 / 3),
         "like the log": PLACE.logging_policy(),
     }
-    assert favourite_of(policies, spec, valid, model) == "advice"
-    assert favourite_of(policies, spec, valid, None) is None
-    assert favourite_of({n: p for n, p in policies.items() if n != CLONE}, spec, valid, model) is None
-    assert favourite_of({n: policies[n] for n in (CLONE, "less")}, spec, valid, model) is None
+    assert liked(policies, spec, valid, model)[0] == "advice"
+    assert "less" not in liked(policies, spec, valid, model)
+    assert liked(policies, spec, valid, None) == ()
+    assert liked({n: p for n, p in policies.items() if n != CLONE}, spec, valid, model) == ()
+    assert liked({n: policies[n] for n in (CLONE, "less")}, spec, valid, model) == ()
 
     asked = verb.Setting(spec, train, True, policies[CLONE], model, valid=valid)
     told, alike = (verb.evaluate(policies, s) for s in (asked, verb.Setting(spec, train, True, policies[CLONE], model)))
