@@ -27,6 +27,7 @@ from training.clone import FitSettings, Fitted, Progress, Tensors, fit, new_netw
 from training.divergence import TINY
 from training.journeys import Journeys
 from training.network import NetworkPolicy, TwoTower
+from training.ope import taken
 from training.panels import probabilities_of
 
 
@@ -121,7 +122,7 @@ def _lesson(
         share = np.where(fold < 0, 1.0 / len(models), fold == number).astype(np.float32)
         rows = np.flatnonzero(share)
         expected[rows] += share[rows, None] * _answers(model, part, rows, attributes)
-    guessed = likely[np.arange(len(part)), part.action].astype(np.float64)
+    guessed = taken(likely, part.action)
     chance = np.where(np.isnan(part.propensity), guessed, part.propensity)
     scores = pseudo_outcomes(expected, part.action, part.reward, np.minimum(1.0 / np.maximum(chance, 1e-9), largest))
     return replace(Tensors.of(part), wanted=torch.from_numpy(np.stack([scores, likely], axis=1)))

@@ -77,7 +77,8 @@ class Ratios:
 
     def value(self) -> float:
         """θ."""
-        return float(_ratio(self.numerator.sum(axis=0), self.denominator.sum(axis=0)).sum())
+        count, (above, _) = len(self), self._pulls()
+        return float(self.numerator.sum(axis=0) @ above) / count if count else 0.0
 
     def influence(self) -> Floats:
         """[J], mean 0: how far each customer moves θ, times J (delta method); its std / √J is the standard error."""
@@ -94,11 +95,11 @@ class Ratios:
         value = float((self.numerator.sum(axis=0) * above).sum()) / count if count else 0.0
         if count < 2:
             return value, float("inf")
-        total = squares = 0.0
+        total, squares, alike = 0.0, 0.0, _same(self.denominator)
         for start in range(0, count, BLOCK):  # what fits the processor's cache: three times as fast for a million rows
             rows = slice(start, start + BLOCK)
             pull = _weighed(self.numerator[rows], above)
-            pull -= _weighed(self.denominator[rows], below)
+            pull -= _weighed(self.denominator[:1] if alike else self.denominator[rows], below)
             total, squares = total + float(pull.sum()), squares + float(pull @ pull)
         return value, float(np.sqrt(max(squares - total**2 / count, 0.0) / (count - 1) / count))
 
@@ -108,7 +109,8 @@ class Ratios:
 
     def _pulls(self) -> tuple[Floats, Floats]:
         """What each numerator [m] and denominator [m] moves θ by, times J."""
-        total = self.denominator.sum(axis=0)
+        one = _same(self.denominator)
+        total = len(self) * self.denominator[0] if one else self.denominator.sum(axis=0)
         scale = _ratio(np.full(len(total), float(len(self))), total)
         return scale, scale * _ratio(self.numerator.sum(axis=0), total)
 
@@ -220,6 +222,11 @@ def bernstein(values: Floats, low: float, high: float, level: float = 0.95) -> t
     reach = np.sqrt(2 * values.var(ddof=1) * log / count) + 7 * (high - low) * log / (3 * (count - 1))
     centre = float(values.mean())
     return max(low, centre - float(reach)), min(high, centre + float(reach))
+
+
+def _same(columns: Floats) -> bool:
+    """Is it one row for all customers, as the denominators of plain means are?"""
+    return len(columns) > 0 and columns.strides[0] == 0
 
 
 def _weighed(columns: Floats, weights: Floats) -> Floats:

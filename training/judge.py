@@ -145,7 +145,7 @@ class Judge:
         """As `judge`, of the policy with these probabilities [N, n] at the logged decisions. values: its Q̂, of a model
         that has not seen these customers; None = fitted to the log. error: as there.
         """
-        ratio = chances[np.arange(len(self._test)), self._test.action].astype(np.float64) / self._propensity
+        ratio = ope.taken(chances, self._test.action) / self._propensity
         rho = sequential.cumulative_weights(self._pad(ratio, np.nan))
         support = support_of(self._pad(ratio, np.nan), rho, unsupported_mass(chances, self._test.action))
         fitted = self._fitted.fit(chances)

@@ -10,8 +10,13 @@ decisions: training/sequential.py. How much to shrink weights, and the interval 
 
 import numpy as np
 
-from engine.records import Floats, Ints
+from engine.records import Floats, Floats32, Ints
 from training.intervals import Ratios, mean_of
+
+
+def taken(table: Floats | Floats32, action: Ints) -> Floats:
+    """table[i, action[i]], [N], of a table [N, n]: an action's chance, or a model's reward."""
+    return np.asarray(table.ravel().take(np.arange(len(table)) * table.shape[1] + action), np.float64)
 
 
 def direct_method(v: Floats, customer: Ints | None = None) -> Ratios:
@@ -56,9 +61,12 @@ def self_normalised_doubly_robust(r: Floats, w: Floats, q: Floats, v: Floats, cu
 
     As DR, with the correction bounded by the largest residual; biased at small effective sample sizes.
     """
-    above = np.stack([_totals(v, customer), _totals(_corrections(r, w, q), customer)])
-    below = np.stack([_totals(np.broadcast_to(1.0, len(v)), customer), _totals(w, customer)])
-    return Ratios(above.T, below.T)
+    corrections, weights = _totals(_corrections(r, w, q), customer), _totals(w, customer)
+    above, below = (np.empty((2, len(weights))).T for _ in range(2))  # column by column, as they are summed
+    above[:, 0], above[:, 1] = _totals(v, customer), corrections
+    below[:, 0] = 1.0 if customer is None else np.bincount(customer)
+    below[:, 1] = weights
+    return Ratios(above, below)
 
 
 def switch_weights(w: Floats, tau: float) -> Floats:

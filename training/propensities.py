@@ -10,6 +10,7 @@ from engine.errors import TrainingError
 from engine.policy import Policy
 from engine.records import HOLD, Bools, Floats, Ints
 from training.journeys import Journeys
+from training.ope import taken
 from training.panels import probabilities_of
 from training.support import effective_sample_size
 
@@ -77,5 +78,5 @@ def propensities_of(test: Journeys, behaviour: Policy | None) -> tuple[Floats, b
             f"{missing.mean():.0%} of the decisions have no propensity, and there is no behaviour clone to estimate it"
         )
     likely = probabilities_of(behaviour, test.observation, test.mask)
-    guessed = likely[np.arange(len(test)), test.action].astype(np.float64)
+    guessed = taken(likely, test.action)
     return np.where(missing, np.maximum(guessed, 1e-6), test.propensity), True

@@ -75,11 +75,11 @@ def _asked(ratios: Ratios) -> Answer:
 def test_one_step() -> None:
     obp = pytest.importorskip("obp.ope", reason="obp is not installed (pip install --no-deps obp==0.4.1)")
     r, action, mu, pi, model = _log()
-    at, common = np.arange(ROWS), {"reward": r, "action": action, "pscore": mu, "action_dist": pi[:, :, None]}
+    common = {"reward": r, "action": action, "pscore": mu, "action_dist": pi[:, :, None]}
     modelled = common | {"estimated_rewards_by_reg_model": model[:, :, None]}
 
     def ours() -> list[Answer]:
-        w, q, v = pi[at, action] / mu, model[at, action], np.einsum("na,na->n", pi, model)
+        w, q, v = ope.taken(pi, action) / mu, ope.taken(model, action), np.einsum("na,na->n", pi, model)
         return [
             _asked(ope.ips(r, w)),
             _asked(ope.snips(r, w)),
@@ -106,19 +106,19 @@ def test_one_step() -> None:
 
 def test_sequential(tmp_path: Path) -> None:
     r, action, mu, pi, model = _log()
-    at, customer, step = np.arange(ROWS), np.arange(ROWS) // STEPS, np.arange(ROWS) % STEPS
+    customer, step = np.arange(ROWS) // STEPS, np.arange(ROWS) % STEPS
     discount = np.power(GAMMA, step.astype(np.float64))
 
     def arrays() -> tuple[Floats, Floats, Floats]:
         """r, d and rho, [J, T]."""
-        rho = sequential.cumulative_weights(sequential.pad(pi[at, action] / mu, customer, step, np.nan))
+        rho = sequential.cumulative_weights(sequential.pad(ope.taken(pi, action) / mu, customer, step, np.nan))
         return sequential.pad(r, customer, step), sequential.pad(discount, customer, step), rho
 
     def pdis() -> Answer:
         return _asked(sequential.pdis(*arrays()))
 
     def doubly_robust() -> Answer:
-        q, v = model[at, action], np.einsum("na,na->n", pi, model)
+        q, v = ope.taken(model, action), np.einsum("na,na->n", pi, model)
         return _asked(
             sequential.doubly_robust(*arrays(), sequential.pad(q, customer, step), sequential.pad(v, customer, step))
         )
@@ -131,7 +131,9 @@ def test_sequential(tmp_path: Path) -> None:
         shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         theirs = {name: (value, spent) for name, (value, spent) in json.loads(shown.splitlines()[-1]).items()}
     else:
-        theirs = {"PDIS": (_looped(r, pi[at, action] / mu), _best(lambda: _looped(r, pi[at, action] / mu)))}
+        theirs = {
+            "PDIS": (_looped(r, ope.taken(pi, action) / mu), _best(lambda: _looped(r, ope.taken(pi, action) / mu)))
+        }
     for name, work in (("PDIS", pdis), ("DR", doubly_robust)):
         if name in theirs:
             assert work()[0] == pytest.approx(theirs[name][0], abs=1e-8)
