@@ -74,19 +74,19 @@ class Chooser:
         self._gains[name] = self._judge.of(table).gain if self._judge else None
         return self._gains[name]
 
-    def best(self, doubt: float = DOUBT) -> Pick:
-        """`doubt`: standard errors that are taken from each gain. Raises TrainingError when nothing was considered."""
+    def best(self) -> Pick:
+        """Raises TrainingError when nothing was considered."""
         if not self._gains:
             raise TrainingError("found no policy to choose from, expected at least one")
-        scores = {name: score(gain, doubt) for name, gain in self._gains.items()}
+        scores = {name: score(gain) for name, gain in self._gains.items()}
         told = {name: found for name, found in scores.items() if found is not None}
         name = max(told, key=lambda key: told[key]) if told else next(iter(scores))
         gain = self._gains[name]
         return Pick(name, gain.value if gain is not None else None, scores)
 
 
-def score(gain: Estimate | None, doubt: float = DOUBT) -> float | None:
-    """The gain less so many standard errors; None without support."""
+def score(gain: Estimate | None) -> float | None:
+    """The gain less DOUBT standard errors; None without support."""
     if gain is None or gain.value is None or gain.lower is None or gain.upper is None:
         return None
-    return gain.value - doubt * (gain.upper - gain.lower) / (2 * 1.96)
+    return gain.value - DOUBT * (gain.upper - gain.lower) / (2 * 1.96)

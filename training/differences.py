@@ -26,7 +26,7 @@ class Difference:
     """What a policy earns more than `other`: an action for everybody, a candidate, or the champion.
 
     gain: per journey, paired, by the recommended estimator, with its 95 % interval. bound: its lower bound at the
-    judge's one-sided error.
+    share of the error that the statement has (training/favourite.py).
     """
 
     other: str

@@ -106,7 +106,8 @@ class Report:
     gain over the log of each constant that candidates are compared with (training/alike.py). excused: those of them
     that nobody has to beat, since they do harm, or do not themselves earn more than the log for certain. look: which
     of several, see `error_of`; None = the only one. earlier: evaluations of this experiment's other trainings that it
-    does not know of. favourite: the candidate that has half of the error; None = all have the same.
+    does not know of. favourite: the candidate that has half of the error; None = all have the same. choosing: who has
+    half of the error of the statement that choosing for each customer earns more than any action for everybody.
     """
 
     currency: str
@@ -123,14 +124,15 @@ class Report:
     look: int | None = None
     earlier: int = 0
     favourite: str | None = None
+    choosing: str | None = None
 
     def personalises(self, candidate: str, excused: Collection[str] = ()) -> bool:
         """Does it earn more than each action for everybody, but for the `excused`, for certain? On the way to PPO it
-        and all who go further do (training/blend.py). False where there is nobody to compare with.
+        and all who go further do (training/blend.py), and one of these without support shows nothing. False where there
+        is nobody to compare with.
         """
         compared = {e.candidate: [d for d in e.over_alike if d.other not in excused] for e in self.evaluations}
-        sequence = (*bolder(candidate, [name for name, over in compared.items() if over]), candidate)
-        return all(beats(compared[name]) for name in sequence)
+        return all(beats(compared[name]) for name in (*bolder(candidate, compared), candidate))
 
     @property
     def who(self) -> str:

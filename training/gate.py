@@ -50,8 +50,8 @@ class Choice:
 
 
 def choose(report: Report, certified: bool, margin: float = 0.0) -> Choice:
-    """The candidate with the highest lower bound among those that pass; else the champion there is, else the behaviour
-    clone.
+    """The candidate whose gain has the highest lower end, at one error for all, among those that pass; else the
+    champion there is, else the behaviour clone.
 
     Where a candidate that treats all customers alike passes, whoever chooses for each of them passes only if it earns
     more than any one action for everybody that gains without harm, for certain, at the same error; it then goes before
@@ -73,7 +73,7 @@ def choose(report: Report, certified: bool, margin: float = 0.0) -> Choice:
     found = tuple(verdicts.values())
     passed = [v for v in found if v.passed and v.bound is not None]
     if passed:
-        best = max(passed, key=lambda v: (v.candidate not in CONSTANTS, v.bound or 0.0))
+        best = max(passed, key=lambda v: (v.candidate not in CONSTANTS, evaluations[v.candidate].gain.lower or 0.0))
         return Choice(best.candidate, _earned(report, evaluations[best.candidate], best), True, found)
     if reigning and reigning.gain.upper is not None and reigning.gain.upper >= 0.0:
         return Choice(reigning.model, "nobody earns more than it for certain", False, found, stays=True)
@@ -81,7 +81,7 @@ def choose(report: Report, certified: bool, margin: float = 0.0) -> Choice:
         raise TrainingError(f"no candidate beats the log with confidence, and there is no {CLONE} to fall back on")
     why = "nothing beats the log with confidence: the behaviour clone imitates it, with known probabilities"
     learned = [e for e in report.evaluations if e.candidate not in (CLONE, *CONSTANTS) and e.over_alike]
-    if learned and not any(report.personalises(e.candidate) for e in learned):
+    if learned and not any(_shown(report, e.candidate) for e in learned):
         why += f"; {NO_GAIN}"
     return Choice(CLONE, why, False, found)
 
@@ -100,11 +100,16 @@ def _earned(report: Report, winner: Evaluation, verdict: Verdict) -> str:
         why += f"; {NO_GAIN}: nobody who chooses for each customer earns more than it for certain"
     elif winner.candidate not in CONSTANTS and not winner.over_alike:
         why += "; the log supports no action for everybody, so nobody knows whether choosing is what earns it"
-    elif winner.candidate not in CONSTANTS and not report.personalises(winner.candidate):
+    elif winner.candidate not in CONSTANTS and not _shown(report, winner.candidate):
         why += f"; {NO_GAIN}, but no candidate that treats all alike passes itself"
     if report.champion and not report.champion.gain.supported:
         why += f"; not compared with {report.champion.model}: {report.champion.gain.note}"
     return why + (UNLESS if report.estimated else "")
+
+
+def _shown(report: Report, candidate: str) -> bool:
+    """Is it shown that choosing for each customer adds something: over all actions for everybody, or all that count?"""
+    return report.personalises(candidate) or report.personalises(candidate, report.excused)
 
 
 def run(

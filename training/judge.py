@@ -75,12 +75,13 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Weighed:
-    """A policy's weights [N] of the logged decisions. noise: of a term that they multiply, see MarginalWeights."""
+    """A policy's weights [N] of the logged decisions. noise: as of MarginalWeights. whole: before any were cut."""
 
     w: Floats
     ess: float
     removed: float
     noise: Callable[[Floats], Floats]
+    whole: "_Weighed | MarginalWeights | None" = None
 
 
 class Judge:
@@ -183,7 +184,7 @@ class Judge:
             return _Weighed(ratio, float(effective_sample_size(ratio)), 0.0, lambda _: np.zeros(self.customers))
         found = self._weigher.fit(ratio, fitted.v, lambda w: self._corrected(w, fitted).minus(self._logged).influence())
         ess = float(effective_sample_size(found.w)) * self.customers / len(self._test)
-        return _Weighed(found.w, ess, found.removed, found.noise)
+        return _Weighed(found.w, ess, found.removed, found.noise, found.whole())
 
     def _corrected(self, weights: MarginalWeights | _Weighed, fitted: Fitted) -> Ratios:
         """Marginal DR with these weights, their own noise in it."""
@@ -274,10 +275,10 @@ class Judge:
         return refused(found.method, found.ess, why) if why else found
 
     def _harm(self, happened: Floats, weighed: _Weighed, first: _Answer, support: Support) -> Harm:
-        """State-marginalised weights applied to what happened, per customer and week."""
-        counted = mean_of(self._pad(happened).sum(axis=1) / self._weeks)
-        found = mean_of(self._pad(weighed.w * happened).sum(axis=1) / self._weeks)
-        found = found.plus(weighed.noise(happened / self._weeks))
+        """State-marginalised weights, none of them cut, applied to what happened, per customer and week."""
+        counted, weights = mean_of(self._pad(happened).sum(axis=1) / self._weeks), weighed.whole or weighed
+        found = mean_of(self._pad(weights.w * happened).sum(axis=1) / self._weeks)
+        found = found.plus(weights.noise(happened / self._weeks))
         answer = _Answer("marginal weights", found, first.ess, first.why_not)
         return Harm(counted.value(), self._estimate(answer, support, found.minus(counted)))
 

@@ -15,7 +15,7 @@ class Judged:
     """What the log says of one policy.
 
     values: the policy's own value by each method, the recommended one first. gains: the same minus the
-    logging policy on the same customers. bound: lower bound of the recommended gain at the judge's one-sided
+    logging policy on the same customers. bound: lower bound of the recommended gain at its one-sided
     error; None without support. harms: "contacts", "withdrawals", "complaints", "endings", where the spec knows
     them. holds: share of decisions on which it holds. segments: gains by context, by the recommended method; none
     without support. tail: what the worst tenth of journeys is worth on average, by whole-journey weights. side: for

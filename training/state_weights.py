@@ -27,12 +27,13 @@ ENOUGH = 50.0
 """
 
 STEADY = 10.0
-"""Customers that an estimate's noise has to be left to (`carrying`), where a larger ridge or a lower cut does that."""
-
-LOWER, MOST_REMOVED = 0.8, 0.4
-"""The next lower cut, as a share of the last; the largest share of the weights that may be cut: then nobody is left who
-was treated as the policy does.
+"""Customers that an estimate's noise has to be left to (`carrying`), where one of the ridges does that; where none
+does, it is the ridge that leaves it to most. Nothing is cut for it: near the log all weights can be cut to 1, and then
+the noise is small because the log has no say at all.
 """
+
+MOST_REMOVED = 0.4
+"""The largest share of the weights that may be cut: then nobody is left who was treated as the policy does."""
 
 SCORE_PENALTY = 0.01
 """The ridge on the score itself."""
@@ -71,6 +72,10 @@ class MarginalWeights:
     _cut: Bools = field(repr=False)
     _bend: Floats = field(repr=False)
     _moves: Floats = field(repr=False)
+
+    def whole(self) -> "MarginalWeights":
+        """The same before anything was cut: for what must not look smaller than it is."""
+        return replace(self, w=self.uncut, removed=0.0, _cut=np.zeros(len(self.w), np.bool_))
 
     def noise(self, term: Floats) -> Floats:
         """[J], mean 0: how each customer moves Σ w · term [N] through the weights' coefficients and their mean of 1.
@@ -125,27 +130,17 @@ class StateWeigher:
         """
         x = np.concatenate([self._core(score), self._rest], axis=1)
         seen, beta = _Flow.of(self.panel, x, ratio, self._rows), np.zeros(x.shape[1])
-        best: MarginalWeights | None = None
+        best, most = None, 0.0
         for penalty in PENALTIES:
             beta = seen.solved(beta, _ridge(x.shape[1], penalty), AGAIN if best else self.panel.longest)
             if best and self._ess(self._carried(_weights(x, beta), ratio)) < self._enough:
                 break
             found = self._fitted(seen, x, ratio, (penalty, beta))
-            if best and pull and carrying(pull(found)) < STEADY:
-                break
-            best = found
+            carried = carrying(pull(found)) if pull else STEADY
+            if best is None or carried >= min(STEADY, most):
+                best, most = found, carried
         assert best is not None
-        return self._steadied(best, pull) if pull else best
-
-    def _steadied(self, found: MarginalWeights, pull: Callable[[MarginalWeights], Floats]) -> MarginalWeights:
-        """Cut until the noise comes from STEADY customers; as it is where no cut that may be made brings that."""
-        steadier, level = found, min(self._cut(found.uncut), float(found.uncut.max()))
-        while carrying(pull(steadier)) < STEADY:
-            level *= LOWER
-            steadier = self._cut_at(found, level)
-            if steadier.removed > MOST_REMOVED:
-                return found
-        return steadier
+        return best
 
     def _fitted(self, seen: "_Flow", x: Floats32, ratio: Floats, place: tuple[float, Floats]) -> MarginalWeights:
         """The weights at this penalty, whose β over all customers is known; own customers' by all other folds."""

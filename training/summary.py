@@ -75,7 +75,7 @@ def show(report: Report, console: Console) -> None:
             )
             for e, d in alike
         ]
-        title = "What choosing for each customer adds (paired; at least: by the error that all candidates share)"
+        title = "What choosing for each customer adds (paired; at least: by its share of the error)"
         console.print(drawing.candidates_table(told, ("candidate", "earns more\n[95 %]", "at least", "than"), title))
     else:
         console.print("What choosing for each customer adds: the log supports no action for everybody to compare with")
@@ -240,9 +240,11 @@ def _notes(report: Report) -> Sequence[str]:
         found.append(f"The champion, {report.champion.model}, {told}.")
     if report.favourite:
         found.append(
-            f"Lower bounds: half of the error of {figure(report.error, digits=2)} is {report.favourite}'s, which "
-            "environment and validation customers like best; the others share the rest."
+            f"Lower bounds of gains: half of the error of {figure(report.error, digits=2)} is {report.favourite}'s, "
+            "whom environment and validation customers like best; the others share the rest."
         )
+    if report.choosing:
+        found.append(f"What choosing adds has an error of its own, as large; half of it is {report.choosing}'s.")
     if report.look is not None:
         share = f"{figure(report.error, digits=2)} of the error of {ERROR:g} that all looks share"
         found.append(f"Look {report.look} has {share}.")

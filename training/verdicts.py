@@ -4,6 +4,7 @@ on the gain, harms; then whom else it has to beat.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 
 from training import report as drawing
 from training.blend import forerunners, stopped
@@ -132,7 +133,8 @@ def _denies(witness: Estimate, sign: float) -> bool:
     if (witness.value or 0.0) * sign > 0.0:
         return False
     if witness.lower is None or witness.upper is None:
-        return witness.doubt is None or abs(witness.value or 0.0) > SURE * witness.doubt
+        excused = witness.doubt is not None and isfinite(witness.doubt)
+        return not (excused and abs(witness.value or 0.0) <= SURE * (witness.doubt or 0.0))
     return witness.lower > 0.0 or witness.upper < 0.0
 
 

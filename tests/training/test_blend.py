@@ -106,6 +106,13 @@ def test_the_gate_goes_as_far_as_the_log_can_follow(bounds: tuple[float | None, 
     assert all(f"way: {first}, which goes less far, does not gain for certain" in refused[name] for name in beyond)
 
 
+def test_one_who_goes_further_without_support_shows_nothing_for_the_others() -> None:
+    asked = [over(evaluation("ppo_25", 1.0), constant=0.3), evaluation("ppo", None)]
+    told = report(evaluation(CLONE, 0.0), *asked, evaluation("constant", 0.5))
+    assert not told.personalises("ppo_25")
+    assert gate.choose(told, certified=True).champion == "constant"
+
+
 def test_others_are_not_held_back_by_the_way() -> None:
     asked = [evaluation("ppo_25", -1.0), evaluation("ppo", 2.0), evaluation("greedy", 0.5)]
     found = gate.choose(report(evaluation(CLONE, 0.0), *asked), certified=True)

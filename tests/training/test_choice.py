@@ -73,7 +73,6 @@ def test_nothing_to_choose_from_is_an_error(valid: Journeys) -> None:
 
 def test_a_score_is_a_gain_less_its_doubt() -> None:
     assert score(estimate(2.0, 1.96)) == pytest.approx(1.0)
-    assert score(estimate(2.0, 1.96), 2.0) == pytest.approx(0.0)
     assert score(refused("a method", 3.0, "too few")) is None
     assert score(None) is None
 
