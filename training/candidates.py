@@ -136,9 +136,9 @@ def _ppo(ground: Ground, settings: Settings, story: Story) -> Made:
 
         found = train_several(spec, model, ground.valid, start, (first, settings.seeds), learned)
     params = asdict(found.settings)
-    for number, (gains, sure, score) in enumerate(zip(found.gains, found.certain, found.scores, strict=True), 1):
+    for number, (gains, sure, both) in enumerate(zip(found.gains, found.certain, found.together, strict=True), 1):
         if len(gains):
-            told = "the log cannot judge it" if np.isnan(score) else f"{score:.3g} for certain by the log"
+            told = "too few customers to ask" if np.isnan(both) else f"{both:.3g} with the validation customers' log"
             params[f"training {number}"] = (
                 f"gains {gains.mean():.3g} in the environment, {sure:.3g} for certain; {told}"
             )

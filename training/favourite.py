@@ -35,10 +35,11 @@ def liked(
         return ()
     chooser, average = Chooser(spec, valid, candidates[CLONE], seed), float(valid.returns().mean())
     replay = valid.replay().some(FOLLOWED, seed)
+    worth = {name: float(returns(spec, model, replay, policy, seed).mean()) for name, policy in asked.items()}
     scores = {}
     for name, policy in asked.items():
-        worth = float(returns(spec, model, replay, policy, seed).mean())
-        value, error = combined(worth, average, chooser.consider(name, policy))
+        by_model = average + worth[name] - worth[CLONE]  # its level may be off by more than what they differ by
+        value, error = combined(by_model, average, chooser.consider(name, policy))
         scores[name] = value - error if name != CLONE else value
     return tuple(sorted((n for n in rivals if scores[n] > scores[CLONE]), key=lambda name: -scores[name]))
 

@@ -1,9 +1,9 @@
-"""PPO several times, more and less bold, and the one that the validation customers speak for.
+"""PPO several times, more and less bold, and the one that environment and validation customers together like best.
 
-What PPO finds depends on its luck and on how far it may go from the log. The environment prefers the boldest: it
-flatters whoever learned in it, the more so the further from the log. The gate will ask what the test customers leave
-certain of a gain; so the validation customers are asked the same, as for all other learners (training/choice.py). A
-policy that they cannot judge is kept only where they can judge none: then it is the one closest to the log.
+What PPO finds depends on its luck and on how far it may go from the log. The environment prefers the boldest, whom the
+log can hardly judge; the log prefers the most timid, of whom it is sure. Each is believed as far as it can be
+(training/constants.py), and no doubt is taken off: who goes too far to be shown is followed part of the way
+(training/blend.py), and the gate asks the test customers.
 
 Where there are too few customers to judge anybody, the members of the ensemble speak, which do not share all errors:
 each training's gain over the clone in every member alone, less its spread. (A Sharpe ratio, gain over spread, asks the
@@ -22,6 +22,7 @@ from envs.ensemble import EnsembleOutcomeModel
 from envs.replay import Replay
 from training.choice import Chooser
 from training.clone import Progress
+from training.constants import combined
 from training.expected import ExpectedOutcomes
 from training.journeys import Journeys
 from training.network import NetworkPolicy, TwoTower
@@ -37,15 +38,15 @@ FOLLOWED = 200
 @dataclass(frozen=True, slots=True)
 class Several:
     """learned: what was chosen; settings: its. gains: Floats [S, M], each training's mean gain over the clone in each
-    member of the ensemble; certain: Floats [S], what the members leave of it. scores: Floats [S], what the validation
-    customers leave of its gain over the log, NaN = they cannot judge it.
+    member of the ensemble; certain: Floats [S], what the members leave of it. together: Floats [S], its gain over the
+    log by environment and validation customers, NaN = there are too few of these.
     """
 
     learned: Learned
     settings: PpoSettings
     gains: Floats
     certain: Floats
-    scores: Floats
+    together: Floats
 
 
 def train_several(
@@ -72,13 +73,12 @@ def train_several(
     level = _by_member(spec, model, replay, base, first)
     earned = [_by_member(spec, model, replay, policy, first) - level for policy in policies]
     gains, sure = np.stack([e.mean(axis=1) for e in earned]), np.array([certain(e) for e in earned])
-    chooser = Chooser(spec, valid, base, model=model)
-    for number, policy in enumerate(policies):
-        chooser.consider(str(number), policy)
-    pick = chooser.best()
-    best = int(pick.name) if chooser.judges else int(sure.argmax())
-    scores = np.array([np.nan if s is None else s for s in pick.scores.values()])
-    return Several(found[best], tried[best], gains, sure, scores)
+    chooser, average = Chooser(spec, valid, base, model=model), float(valid.returns().mean())
+    told = [chooser.consider(str(number), policy) for number, policy in enumerate(policies)]
+    worth = [combined(average + gain.mean(), average, by_log)[0] for gain, by_log in zip(gains, told, strict=True)]
+    together = np.array(worth) - average if chooser.judges else np.full(many, np.nan)
+    best = int((together if chooser.judges else sure).argmax())
+    return Several(found[best], tried[best], gains, sure, together)
 
 
 def certain(gains: Floats) -> float:

@@ -130,7 +130,7 @@ def test_of_several_trainings_the_validation_customers_keep_one(
     found = train_several(SPEC, model, journeys[1], clone, (settings, 2), learned)
     assert found.gains.shape == (2, model.members)
     assert np.isfinite(found.certain).all()
-    assert np.isnan(found.scores).all()  # too few customers to judge anybody, so the members speak
+    assert np.isnan(found.together).all()  # too few customers to judge anybody, so the members speak
     best = int(found.certain.argmax())
     assert (found.settings.seed, found.settings.closeness) == (best, settings.closeness * COURAGE[best])
     own = ppo.train_ppo(SPEC, model, journeys[:2], clone, found.settings)
