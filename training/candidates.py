@@ -138,7 +138,7 @@ def _ppo(ground: Ground, settings: Settings, story: Story) -> Made:
     params = asdict(found.settings)
     for number, (gains, sure, both) in enumerate(zip(found.gains, found.certain, found.together, strict=True), 1):
         if len(gains):
-            told = "too few customers to ask" if np.isnan(both) else f"{both:.3g} with the validation customers' log"
+            told = "the log cannot judge it" if np.isnan(both) else f"{both:.3g} with the validation customers' log"
             params[f"training {number}"] = (
                 f"gains {gains.mean():.3g} in the environment, {sure:.3g} for certain; {told}"
             )

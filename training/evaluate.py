@@ -104,7 +104,7 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
         look=setting.look,
         earlier=setting.earlier,
         favourite=favourite,
-        choosing=next((name for name in likely if name in choosing), None),
+        choosing=next((n for n in likely if n in choosing), None) if len(set(choosing.values())) > 1 else None,
     )
 
 

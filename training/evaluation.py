@@ -134,6 +134,12 @@ class Report:
         compared = {e.candidate: [d for d in e.over_alike if d.other not in excused] for e in self.evaluations}
         return all(beats(compared[name]) for name in (*bolder(candidate, compared), candidate))
 
+    def chooses_well(self, candidate: str) -> bool:
+        """Is it shown that choosing for each customer adds something: over all actions for everybody, or all that
+        nobody excuses?
+        """
+        return self.personalises(candidate) or self.personalises(candidate, self.excused)
+
     @property
     def who(self) -> str:
         """Whom it rests on, in words."""

@@ -14,7 +14,7 @@ from envs.outcomes import OutcomeModel
 from training.blend import PARTS, WAY
 from training.candidates import CLONE, CONSTANTS
 from training.choice import Chooser
-from training.constants import combined
+from training.constants import combined_gain
 from training.journeys import Journeys
 from training.rollout import returns
 
@@ -33,13 +33,12 @@ def liked(
     rivals = [name for name in asked if name != CLONE]
     if model is None or CLONE not in candidates or len(rivals) < 2:
         return ()
-    chooser, average = Chooser(spec, valid, candidates[CLONE], seed), float(valid.returns().mean())
+    chooser = Chooser(spec, valid, candidates[CLONE], seed)
     replay = valid.replay().some(FOLLOWED, seed)
     worth = {name: float(returns(spec, model, replay, policy, seed).mean()) for name, policy in asked.items()}
     scores = {}
-    for name, policy in asked.items():
-        by_model = average + worth[name] - worth[CLONE]  # its level may be off by more than what they differ by
-        value, error = combined(by_model, average, chooser.consider(name, policy))
+    for name, policy in asked.items():  # by gains: the environment's level may be off by more than what they differ by
+        value, error = combined_gain(worth[name] - worth[CLONE], chooser.consider(name, policy))
         scores[name] = value - error if name != CLONE else value
     return tuple(sorted((n for n in rivals if scores[n] > scores[CLONE]), key=lambda name: -scores[name]))
 

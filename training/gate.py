@@ -81,7 +81,7 @@ def choose(report: Report, certified: bool, margin: float = 0.0) -> Choice:
         raise TrainingError(f"no candidate beats the log with confidence, and there is no {CLONE} to fall back on")
     why = "nothing beats the log with confidence: the behaviour clone imitates it, with known probabilities"
     learned = [e for e in report.evaluations if e.candidate not in (CLONE, *CONSTANTS) and e.over_alike]
-    if learned and not any(_shown(report, e.candidate) for e in learned):
+    if learned and not any(report.chooses_well(e.candidate) for e in learned):
         why += f"; {NO_GAIN}"
     return Choice(CLONE, why, False, found)
 
@@ -100,16 +100,11 @@ def _earned(report: Report, winner: Evaluation, verdict: Verdict) -> str:
         why += f"; {NO_GAIN}: nobody who chooses for each customer earns more than it for certain"
     elif winner.candidate not in CONSTANTS and not winner.over_alike:
         why += "; the log supports no action for everybody, so nobody knows whether choosing is what earns it"
-    elif winner.candidate not in CONSTANTS and not _shown(report, winner.candidate):
+    elif winner.candidate not in CONSTANTS and not report.chooses_well(winner.candidate):
         why += f"; {NO_GAIN}, but no candidate that treats all alike passes itself"
     if report.champion and not report.champion.gain.supported:
         why += f"; not compared with {report.champion.model}: {report.champion.gain.note}"
     return why + (UNLESS if report.estimated else "")
-
-
-def _shown(report: Report, candidate: str) -> bool:
-    """Is it shown that choosing for each customer adds something: over all actions for everybody, or all that count?"""
-    return report.personalises(candidate) or report.personalises(candidate, report.excused)
 
 
 def run(

@@ -15,7 +15,7 @@ from training.intervals import Ratios, mean_of
 
 
 def taken(table: Floats | Floats32, action: Ints) -> Floats:
-    """table[i, action[i]], [N], of a table [N, n]: an action's chance, or a model's reward."""
+    """table[i, action[i]], [N], of a table [N, n]: an action's chance, or a model's reward. action: in [0, n)."""
     return np.asarray(table.ravel().take(np.arange(len(table)) * table.shape[1] + action), np.float64)
 
 

@@ -3,7 +3,8 @@
 What PPO finds depends on its luck and on how far it may go from the log. The environment prefers the boldest, whom the
 log can hardly judge; the log prefers the most timid, of whom it is sure. Each is believed as far as it can be
 (training/constants.py), and no doubt is taken off: who goes too far to be shown is followed part of the way
-(training/blend.py), and the gate asks the test customers.
+(training/blend.py), and the gate asks the test customers. A training that the validation customers cannot judge at all
+is kept only where they can judge none: then it is the one that the environment likes best.
 
 Where there are too few customers to judge anybody, the members of the ensemble speak, which do not share all errors:
 each training's gain over the clone in every member alone, less its spread. (A Sharpe ratio, gain over spread, asks the
@@ -22,7 +23,7 @@ from envs.ensemble import EnsembleOutcomeModel
 from envs.replay import Replay
 from training.choice import Chooser
 from training.clone import Progress
-from training.constants import combined
+from training.constants import combined_gain
 from training.expected import ExpectedOutcomes
 from training.journeys import Journeys
 from training.network import NetworkPolicy, TwoTower
@@ -39,7 +40,7 @@ FOLLOWED = 200
 class Several:
     """learned: what was chosen; settings: its. gains: Floats [S, M], each training's mean gain over the clone in each
     member of the ensemble; certain: Floats [S], what the members leave of it. together: Floats [S], its gain over the
-    log by environment and validation customers, NaN = there are too few of these.
+    log by environment and validation customers, NaN = these cannot judge it.
     """
 
     learned: Learned
@@ -73,12 +74,21 @@ def train_several(
     level = _by_member(spec, model, replay, base, first)
     earned = [_by_member(spec, model, replay, policy, first) - level for policy in policies]
     gains, sure = np.stack([e.mean(axis=1) for e in earned]), np.array([certain(e) for e in earned])
-    chooser, average = Chooser(spec, valid, base, model=model), float(valid.returns().mean())
+    chooser = Chooser(spec, valid, base, model=model)
     told = [chooser.consider(str(number), policy) for number, policy in enumerate(policies)]
-    worth = [combined(average + gain.mean(), average, by_log)[0] for gain, by_log in zip(gains, told, strict=True)]
-    together = np.array(worth) - average if chooser.judges else np.full(many, np.nan)
-    best = int((together if chooser.judges else sure).argmax())
+    together = np.array(
+        [
+            combined_gain(float(gain.mean()), by_log)[0] if by_log is not None and by_log.supported else np.nan
+            for gain, by_log in zip(gains, told, strict=True)
+        ]
+    )
+    best = _best(together, gains.mean(axis=1) if chooser.judges else sure)
     return Several(found[best], tried[best], gains, sure, together)
+
+
+def _best(together: Floats, otherwise: Floats) -> int:
+    """The highest that is known; by the second where nothing is."""
+    return int(np.nanargmax(together) if np.isfinite(together).any() else otherwise.argmax())
 
 
 def certain(gains: Floats) -> float:

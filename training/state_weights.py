@@ -137,7 +137,7 @@ class StateWeigher:
                 break
             found = self._fitted(seen, x, ratio, (penalty, beta))
             carried = carrying(pull(found)) if pull else STEADY
-            if best is None or carried >= min(STEADY, most):
+            if best is None or (carried >= min(STEADY, most) and found.removed <= best.removed):
                 best, most = found, carried
         assert best is not None
         return best
@@ -158,6 +158,8 @@ class StateWeigher:
 
     def _cut_at(self, found: MarginalWeights, level: float) -> MarginalWeights:
         """The same weights, none above this one before all are normalised again."""
+        if np.isinf(level):
+            return found
         w = found.uncut
         kept = np.minimum(w, level)
         removed = 1 - float(kept.sum()) / max(float(w.sum()), 1e-300)

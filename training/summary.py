@@ -71,7 +71,7 @@ def show(report: Report, console: Console) -> None:
                 e.candidate,
                 span(d.gain).replace(" [", "\n["),
                 figure(d.bound, sign=True),
-                f"{d.other}:\n{shown[report.personalises(e.candidate)]}",
+                f"{d.other}:\n{shown[report.chooses_well(e.candidate)]}",
             )
             for e, d in alike
         ]

@@ -51,7 +51,7 @@ class Verdict:
 
     @property
     def why(self) -> str:
-        """The checks that failed, or the bound that won."""
+        """The checks that failed, or what the gain is at least."""
         failed = [f"{c.name}: {c.found}" for c in self.checks if not c.passed]
         return "; ".join(failed) or f"gain over the log is at least {drawing.figure(self.bound or 0.0)}"
 
@@ -135,7 +135,7 @@ def _denies(witness: Estimate, sign: float) -> bool:
     if witness.lower is None or witness.upper is None:
         excused = witness.doubt is not None and isfinite(witness.doubt)
         return not (excused and abs(witness.value or 0.0) <= SURE * (witness.doubt or 0.0))
-    return witness.lower > 0.0 or witness.upper < 0.0
+    return not witness.lower <= 0.0 <= witness.upper
 
 
 def _harms(harms: Mapping[str, Harm], segments: Sequence[Segment]) -> list[Check]:

@@ -78,6 +78,7 @@ def test_nothing_above_zero_means_the_clone() -> None:
         (-1e9, float("inf"), 3.0, False),
         (-0.2, 0.5, 3.0, True),  # fitted to other customers it might have been a gain
         (0.2, 0.05, -30.0, False),
+        (0.2, 0.05, float("nan"), False),
         (0.2, 0.05, -3.0, True),
     ],
 )
