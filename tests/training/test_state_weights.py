@@ -52,6 +52,24 @@ def test_what_is_cut_leaves_enough_customers() -> None:
     assert left >= LEAST_ESS
 
 
+def test_what_must_not_look_small_is_counted_before_anything_is_cut() -> None:
+    """A policy that contacts far more than the log looks as if it did not by weights that were cut."""
+    log, bold = (-2.5, 0.0), (2.0, 2.0)
+    truth = float((live(20_000, 2, *bold)[0].action > 0).mean())
+    removed, cut, whole = list[float](), list[float](), list[float]()
+    for seed in range(13, 19):
+        panel, propensity = live(1_000, seed, *log)
+        weights = fit(panel, propensity, bold)[1]
+        removed.append(weights.removed)
+        assert weights.whole().removed == 0.0
+        np.testing.assert_array_equal(weights.whole().w, weights.uncut)
+        for found, of in ((cut, weights), (whole, weights.whole())):
+            found.append(float((of.w * (panel.action > 0)).mean()))
+    assert np.mean(removed) > 0.3
+    assert np.mean(cut) < np.mean(whole)
+    assert abs(np.mean(whole) - truth) < 0.5 * abs(np.mean(cut) - truth)
+
+
 def test_the_ridge_leaves_the_noise_to_ten_where_one_does_and_to_most_where_none_does() -> None:
     panel, propensity = live(800, 12, *LOGGED)
     weigher, ratio, score = weigh(panel, propensity, (1.0, 0.5))
