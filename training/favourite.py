@@ -11,12 +11,15 @@ from collections.abc import Collection, Mapping, Sequence
 from engine.policy import Policy
 from engine.spec import Spec
 from envs.outcomes import OutcomeModel
-from training.blend import PARTS, WAY
+from training.blend import BOLD, WAY
 from training.candidates import CLONE, CONSTANTS
 from training.choice import Chooser
 from training.constants import combined_gain
 from training.journeys import Journeys
 from training.rollout import returns
+
+STAND_FOR_THE_WAY = ("ppo_50", BOLD)
+"""Of those on the way to PPO: its end, and one that can be judged where that cannot."""
 
 FOLLOWED = 500
 """Validation journeys at most that are followed in the learned environment."""
@@ -26,10 +29,11 @@ def liked(
     candidates: Mapping[str, Policy], spec: Spec, valid: Journeys, model: OutcomeModel | None, seed: int = 0
 ) -> tuple[str, ...]:
     """Candidates that are worth more than the clone, the best first: by environment and validation customers together,
-    less their doubt, as the best constant is chosen (training/constants.py). Nobody where there is no environment or
-    behaviour clone, or nobody to choose from. PPO stands for all on the way to it.
+    less their doubt (training/constants.py). Whom the validation customers cannot judge, the test customers can hardly
+    either: error would be wasted on it. Nobody where there is no environment or behaviour clone, or nobody to choose
+    from. STAND_FOR_THE_WAY are asked for all on the way to PPO.
     """
-    asked = {name: policy for name, policy in candidates.items() if name not in PARTS}
+    asked = {name: policy for name, policy in candidates.items() if name not in WAY or name in STAND_FOR_THE_WAY}
     rivals = [name for name in asked if name != CLONE]
     if model is None or CLONE not in candidates or len(rivals) < 2:
         return ()
@@ -37,10 +41,12 @@ def liked(
     replay = valid.replay().some(FOLLOWED, seed)
     worth = {name: float(returns(spec, model, replay, policy, seed).mean()) for name, policy in asked.items()}
     scores = {}
-    for name, policy in asked.items():  # by gains: the environment's level may be off by more than what they differ by
-        value, error = combined_gain(worth[name] - worth[CLONE], chooser.consider(name, policy))
-        scores[name] = value - error if name != CLONE else value
-    return tuple(sorted((n for n in rivals if scores[n] > scores[CLONE]), key=lambda name: -scores[name]))
+    for name in rivals:  # by gains: the environment's level may be off by more than what they differ by
+        gain = chooser.consider(name, asked[name])
+        if gain is not None and gain.supported:
+            value, error = combined_gain(worth[name] - worth[CLONE], gain)
+            scores[name] = value - error
+    return tuple(sorted((name for name in scores if scores[name] > 0.0), key=lambda name: -scores[name]))
 
 
 def errors_of(candidates: Collection[str], favourite: str | None, error: float) -> dict[str, float]:
