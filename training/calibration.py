@@ -25,6 +25,8 @@ SURE = 0.02
 """Share of the base log-loss below which an outcome is as good as certain, and boldness is not judged either: there is
 no slope where chances are 0 and 1, and calibration error sees what is wrong with them.
 """
+SEPARATED = 0.01
+"""Where recalibrated chances leave less than this open everywhere, their slope is whatever the search stopped at."""
 BINS = 10
 
 
@@ -62,7 +64,8 @@ class Calibration:
         """Do its chances differ enough from decision to decision, and leave enough open, that their boldness can be
         judged?
         """
-        return self.judged and self.claimed >= CLAIM and self.skill <= 1.0 - SURE
+        told = self.claimed >= CLAIM and self.skill <= 1.0 - SURE
+        return self.judged and told and bool(np.isfinite(self.slope_error))
 
     @property
     def skill(self) -> float:
@@ -116,7 +119,9 @@ def _noise(residual: Floats, customer: Ints) -> float:
 
 
 def _recalibration(score: Floats, y: Floats, customer: Ints) -> tuple[float, float]:
-    """Slope and its standard error in logit P(y) = a + b · score, by Newton; (1, inf) where the log cannot tell."""
+    """Slope and its standard error in logit P(y) = a + b · score, by Newton; (1, inf) where the log cannot tell: there
+    is no slope where a threshold separates what happened from what did not (Albert & Anderson 1984).
+    """
     if not len(y) or y.min() == y.max() or score.std() < 1e-3:
         return 1.0, float("inf")
     x = np.stack([np.ones_like(score), score], axis=1)
@@ -128,6 +133,8 @@ def _recalibration(score: Floats, y: Floats, customer: Ints) -> tuple[float, flo
         weights = weights + np.clip(step, -2.0, 2.0)
         if np.abs(step).max() < 1e-8:
             break
+    if np.abs(y - p).max() < SEPARATED:
+        return 1.0, float("inf")
     gradient = np.zeros((int(customer.max()) + 1, 2))
     np.add.at(gradient, customer, x * (y - p)[:, None])
     inverse = np.linalg.inv(hessian)

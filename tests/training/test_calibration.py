@@ -48,3 +48,17 @@ def test_what_is_as_good_as_certain_has_no_boldness(chances: tuple[float, float]
     found = calibration("delivered", np.where(happened, chances[1], chances[0]), happened, np.arange(4000) // 10)
     assert found.judged
     assert not found.bold
+
+
+def test_what_a_threshold_tells_for_certain_has_no_slope() -> None:
+    """An answer to a survey follows each click on one and nothing else: chances of 0.93 for what always happens are a
+    little timid, and no slope says by how much. It was reported as 30 ± 0.4, and the environment refused for it.
+    """
+    rng = np.random.default_rng(1)
+    happened = rng.random(40_000) < 0.0007
+    chance = np.where(happened, rng.uniform(0.85, 0.97, 40_000), rng.uniform(0.00001, 0.0002, 40_000))
+    found = calibration("answer", chance, happened, np.arange(40_000) // 20)
+    assert found.judged
+    assert found.skill < 0.98
+    assert (found.slope, found.slope_error, found.bold) == (1.0, float("inf"), False)
+    assert all(check.passed for check in calibration_checks([found]))
