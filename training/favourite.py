@@ -14,8 +14,8 @@ from envs.outcomes import OutcomeModel
 from training.blend import BOLD, WAY
 from training.candidates import CLONE, CONSTANTS
 from training.choice import Chooser
-from training.constants import combined_gain
 from training.journeys import Journeys
+from training.pooled import pooled_gain
 from training.rollout import returns
 
 STAND_FOR_THE_WAY = ("ppo_50", BOLD)
@@ -29,7 +29,7 @@ def liked(
     candidates: Mapping[str, Policy], spec: Spec, valid: Journeys, model: OutcomeModel | None, seed: int = 0
 ) -> tuple[str, ...]:
     """Candidates that are worth more than the clone, the best first: by environment and validation customers together,
-    less their doubt (training/constants.py). Whom the validation customers cannot judge, the test customers can hardly
+    less their doubt (training/pooled.py). Whom the validation customers cannot judge, the test customers can hardly
     either: error would be wasted on it. Nobody where there is no environment or behaviour clone, or nobody to choose
     from. STAND_FOR_THE_WAY are asked for all on the way to PPO.
     """
@@ -44,7 +44,7 @@ def liked(
     for name in rivals:  # by gains: the environment's level may be off by more than what they differ by
         gain = chooser.consider(name, asked[name])
         if gain is not None and gain.supported:
-            value, error = combined_gain(worth[name] - worth[CLONE], gain)
+            value, error = pooled_gain(worth[name] - worth[CLONE], gain)
             scores[name] = value - error
     return tuple(sorted((name for name in scores if scores[name] > 0.0), key=lambda name: -scores[name]))
 

@@ -81,7 +81,7 @@ class _Weighed:
     ess: float
     removed: float
     noise: Callable[[Floats], Floats]
-    whole: "_Weighed | MarginalWeights | None" = None
+    whole: MarginalWeights | None = None
 
 
 class Judge:

@@ -2,7 +2,7 @@
 
 What PPO finds depends on its luck and on how far it may go from the log. The environment prefers the boldest, whom the
 log can hardly judge; the log prefers the most timid, of whom it is sure. Each is believed as far as it can be
-(training/constants.py), and no doubt is taken off: who goes too far to be shown is followed part of the way
+(training/pooled.py), and no doubt is taken off: who goes too far to be shown is followed part of the way
 (training/blend.py), and the gate asks the test customers. A training that the validation customers cannot judge at all
 is kept only where they can judge none: then it is the one that the environment likes best.
 
@@ -23,10 +23,10 @@ from envs.ensemble import EnsembleOutcomeModel
 from envs.replay import Replay
 from training.choice import Chooser
 from training.clone import Progress
-from training.constants import combined_gain
 from training.expected import ExpectedOutcomes
 from training.journeys import Journeys
 from training.network import NetworkPolicy, TwoTower
+from training.pooled import pooled_gain
 from training.ppo import Learned, PpoSettings
 from training.rollout import expected_returns
 
@@ -78,7 +78,7 @@ def train_several(
     told = [chooser.consider(str(number), policy) for number, policy in enumerate(policies)]
     together = np.array(
         [
-            combined_gain(float(gain.mean()), by_log)[0] if by_log is not None and by_log.supported else np.nan
+            pooled_gain(float(gain.mean()), by_log)[0] if by_log is not None and by_log.supported else np.nan
             for gain, by_log in zip(gains, told, strict=True)
         ]
     )

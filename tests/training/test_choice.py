@@ -1,14 +1,11 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from engine.errors import TrainingError
 from engine.records import Bools, Floats32
 from envs.worlds import world
 from tests.training.known_logs import logged
 from training.choice import Chooser, score
-from training.constants import TOLERATED, combined
 from training.intervals import Estimate, refused
 from training.journeys import Journeys
 from training.seeds import certain
@@ -75,20 +72,6 @@ def test_a_score_is_a_gain_less_its_doubt() -> None:
     assert score(estimate(2.0, 1.96)) == pytest.approx(1.0)
     assert score(refused("a method", 3.0, "too few")) is None
     assert score(None) is None
-
-
-@given(st.floats(-50, 50), st.floats(1, 50), st.floats(-20, 20), st.floats(0.1, 100))
-def test_environment_and_log_meet_between_the_two(environment: float, average: float, gain: float, half: float) -> None:
-    value, error = combined(environment, average, estimate(gain, half))
-    ends = sorted((environment, average + gain))
-    assert ends[0] - 1e-9 <= value <= ends[1] + 1e-9
-    assert error <= min(TOLERATED * average, half / 1.96) + 1e-9  # two witnesses know no less than one
-
-
-def test_where_the_log_has_no_support_the_environment_stands_alone() -> None:
-    assert combined(7.0, 20.0, refused("a method", 1.0, "nobody")) == pytest.approx((7.0, 2.0))
-    trusted, _ = combined(7.0, 20.0, estimate(5.0, 0.01))
-    assert trusted == pytest.approx(25.0, abs=0.01)
 
 
 def test_gains_on_which_members_agree_score_higher() -> None:

@@ -8,27 +8,13 @@ from tests.training.known_logs import logged
 from tests.training.test_blend import towards
 from training import network as networks
 from training.clone import FitSettings, clone_behaviour
-from training.constants import combined_gain
 from training.fit import fit_outcome_model
-from training.intervals import Estimate, refused
 from training.members import OutcomeSettings
 from training.ppo import Curve, Learned, PpoSettings
 from training.seeds import COURAGE, train_several
 
 PLACE = world("confounded")
 ADVICE, TIPS = 2, 1
-
-
-def told(value: float, error: float) -> Estimate:
-    return Estimate(value, value - 1.96 * error, value + 1.96 * error, 100.0, "marginal DR")
-
-
-def test_each_is_believed_as_far_as_it_can_be() -> None:
-    assert combined_gain(4.0, None) == (4.0, 2.0)
-    assert combined_gain(4.0, refused("marginal DR", 3.0, "too few")) == (4.0, 2.0)
-    assert combined_gain(4.0, told(0.0, 2.0)) == pytest.approx((2.0, 2.0**0.5))
-    assert combined_gain(8.0, told(-3.0, 0.1))[0] == pytest.approx(-3.0, abs=0.01)
-    assert combined_gain(0.0, told(5.0, 1.0))[0] == pytest.approx(0.0, abs=1e-6)
 
 
 def test_the_best_by_both_is_kept_but_not_one_that_the_log_cannot_judge(monkeypatch: pytest.MonkeyPatch) -> None:
