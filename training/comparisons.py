@@ -16,7 +16,9 @@ that have both signs: of their mean magnitude). A policy is trained for a gain o
 further off in level cannot be believed in differences.
 """
 PART_SHARE = 0.2
-"""The same for a fifth of the journey: off by so much in one fifth alone it moves the whole by a 25th."""
+"""The same for a fifth of the journey, of what happens there or, where that is less, in an average fifth: off by so
+much in one fifth alone it moves the whole by a 25th.
+"""
 PLACE = 0.1
 """How far the mean place of an event in its window (0 = at the decision, 1 = at the next) may be off. With a decision a
 day that is 2.4 hours, about what lies between two timings that one can choose from.
@@ -70,8 +72,9 @@ class Comparisons:
             noun = f"{found.what} events per decision"
             yield agreement(f"rate:{found.what}", found, SHARE * found.real, luck(len(self.rates)), noun)
         many = sum(len(pace.parts) for pace in self.paces)
-        for pace in self.paces:
-            yield max((_part_check(pace, p, luck(many)) for p in range(len(pace.parts))), key=lambda c: c.strain)
+        for pace, whole in zip(self.paces, self.rates, strict=True):
+            parts = (_part_check(pace, p, whole.real, luck(many)) for p in range(len(pace.parts)))
+            yield max(parts, key=lambda c: c.strain)
         for found in self.places:
             noun = f"mean place of {found.what} in the window"
             yield agreement(f"place:{found.what}", found, PLACE, luck(len(self.places)), noun)
@@ -94,11 +97,12 @@ def _size(real: Episodes, kind: int) -> float:
     return float(np.abs(real.events.value[mine]).mean()) if mine.any() else 0.0
 
 
-def _part_check(pace: Pace, part: int, deviations: float) -> Check:
+def _part_check(pace: Pace, part: int, usual: float, deviations: float) -> Check:
+    """`usual`: events per decision over the whole journey."""
     found = pace.parts[part]
     first = 1 if part == 0 else pace.upto[part - 1] + 1
     noun = f"{pace.kind} events per decision, decisions {first} to {pace.upto[part]}"
-    check = agreement(f"pace:{pace.kind}", found, PART_SHARE * found.real, deviations, noun)
+    check = agreement(f"pace:{pace.kind}", found, PART_SHARE * max(found.real, usual), deviations, noun)
     return replace(check, short=f"{check.short}, decisions {first} to {pace.upto[part]}")
 
 
