@@ -1,6 +1,7 @@
 """Instants and local time. A customer's local time comes from their IANA zone, for many customers at once."""
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from threading import Lock
 from zoneinfo import ZoneInfo
@@ -49,6 +50,21 @@ def _intern(name: str, begins: Ints, offsets: Floats) -> int:
 
 def zone_name(zone: int) -> str:
     return _names[zone]
+
+
+def known_zones() -> tuple[str, ...]:
+    """Names by id, of all zones that have one."""
+    return tuple(_names)
+
+
+def adopt_zones(names: Sequence[str]) -> None:
+    """Give zones the ids that they have in another process, which knows `names`: arrays from there hold them.
+
+    Raises ClockError where this process has given one of these ids to another zone.
+    """
+    for zone, name in enumerate(names):
+        if zone_id(name) != zone:
+            raise ClockError(f"{name}: found time zone {zone_id(name)}, expected {zone} as in the other process")
 
 
 def utc_offset(zone: Ints, at: Floats) -> Floats:

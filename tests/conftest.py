@@ -13,6 +13,7 @@ from hypothesis import settings
 
 for name, value in {
     "OMP_NUM_THREADS": "1",  # pytest-xdist already uses the cores
+    "NEXTBEST_WORKERS": "1",
     "MPLBACKEND": "Agg",  # no test opens a window
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",

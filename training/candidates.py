@@ -1,7 +1,8 @@
 """The candidates of a training, each made when it is asked for."""
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from training import network as networks
 from training import report
 from training.blend import BOLD, PARTS, WAY, parts
 from training.choice import Pick
-from training.clone import Fitted
+from training.clone import Fitted, Progress
 from training.constants import best_constant
 from training.fitted_q import FittedQSettings, train_fitted_q
 from training.greedy import GreedySettings, train_greedy
@@ -23,7 +24,8 @@ from training.network import NetworkPolicy, Shape, TwoTower
 from training.offline_dqn import DqnSettings, train_offline_dqn
 from training.pessimism import pessimism
 from training.ppo import Curve, Learned, PpoSettings, train_ppo
-from training.seeds import COURAGE, share, train_several
+from training.seeds import COURAGE, best_of, tries
+from training.side_by_side import Finished, Job, side_by_side
 from training.story import Story
 
 CLONE = "behaviour_cloning"
@@ -114,27 +116,50 @@ def candidates(ground: Ground, settings: Settings, story: Story, done: Container
     if CLONE not in done:
         about = "Imitates the log: where PPO starts, and the stand-in for missing propensities."
         yield Made(CLONE, ground.clone.network, about, loss=ground.clone)
-    if any(name not in done for name in WAY):
-        bold = _ppo(ground, settings, story)
-        yield from (made for made in (bold, *_towards(ground, bold.network, settings)) if made.name not in done)
+    yield from _learned(ground, settings, story, done)
     if settings.tuned is not None and TUNED not in done:
         yield _tuned(ground, settings.tuned, story)
-    yield from from_log(ground.spec, (ground.train, ground.valid), ground.clone.network, settings, story, done)
     yield from _fixed(ground, settings, story, done)
 
 
-def _ppo(ground: Ground, settings: Settings, story: Story) -> Made:
-    first, before = careful(ground, settings, story), list[bool]()
-    spec, model, start = ground.spec, ground.model, ground.clone.network
-    with story.stage(f"training PPO in the environment, {settings.seeds} times") as progress:
+def _learned(ground: Ground, settings: Settings, story: Story, done: Container[str]) -> Iterator[Made]:
+    """PPO with the parts of the way to it, and the learners from the log: all trained side by side."""
+    asked = tries(careful(ground, settings, story), settings.seeds) if any(name not in done for name in WAY) else []
+    new = {f"{BOLD} {n}": own for n, own in enumerate(asked, 1) if not ground.kept.has(ppo_form(own))}
+    spec, data, start = ground.spec, (ground.train, ground.valid), ground.clone.network
+    jobs: dict[str, Job[Learned | Made]]
+    jobs = {name: partial(train_ppo, spec, ground.model, data, start, own) for name, own in new.items()}
+    jobs |= {name: partial(make, spec, data, start, settings) for name, make in FROM_LOG.items() if name not in done}
+    found, seconds = dict[PpoSettings, Learned](), dict[str, float]()
+    others = list[Made]()
+    for one in _trained(jobs, story):
+        seconds[one.name] = one.seconds
+        if isinstance(one.result, Made):
+            others.append(replace(one.result, seconds=one.seconds))
+        else:
+            found[new[one.name]] = ground.kept.once(ppo_form(new[one.name]), partial(_given, one.result))
+    if asked:
+        trainings = [(own, found[own] if own in found else ground.kept.get(ppo_form(own))) for own in asked]
+        took = sum(seconds[name] for name in new) if len(new) == len(asked) else None
+        bold = _ppo(ground, trainings, took)
+        yield from (made for made in (bold, *_towards(ground, bold.network, settings)) if made.name not in done)
+    yield from sorted(others, key=lambda made: list(FROM_LOG).index(made.name))
 
-        def learned(number: int, own: PpoSettings) -> Learned:
-            told = share(progress, number, settings.seeds)
-            data = ground.train, ground.valid
-            before.append(ground.kept.has(ppo_form(own)))
-            return ground.kept.once(ppo_form(own), lambda: train_ppo(spec, model, data, start, own, told))
 
-        found = train_several(spec, model, ground.valid, start, (first, settings.seeds), learned)
+def _trained(jobs: Mapping[str, Job[Learned | Made]], story: Story) -> Iterator[Finished[Learned | Made]]:
+    if not jobs:
+        return
+    with story.stage(f"training {', '.join(jobs)}") as progress:
+        yield from side_by_side(jobs, progress)
+
+
+def _given(result: Learned) -> Learned:
+    return result
+
+
+def _ppo(ground: Ground, trainings: Sequence[tuple[PpoSettings, Learned]], seconds: float | None) -> Made:
+    """The best of PPO's trainings."""
+    found = best_of(ground.spec, ground.model, ground.valid, ground.clone.network, trainings)
     params = asdict(found.settings)
     for number, (gains, sure, both) in enumerate(zip(found.gains, found.certain, found.together, strict=True), 1):
         if len(gains):
@@ -143,7 +168,6 @@ def _ppo(ground: Ground, settings: Settings, story: Story) -> Made:
                 f"gains {gains.mean():.3g} in the environment, {sure:.3g} for certain; {told}"
             )
     about = "MaskablePPO in the learned environment: plans over the whole journey, kept near the log."
-    seconds = None if any(before) else story.last
     return Made(BOLD, found.learned.network, about, params, curve=found.learned.curve, seconds=seconds)
 
 
@@ -168,44 +192,44 @@ def _tuned(ground: Ground, settings: PpoSettings, story: Story) -> Made:
 
 
 def from_log(
-    spec: Spec,
-    data: tuple[Journeys, Journeys],
-    clone: TwoTower,
-    settings: Settings,
-    story: Story,
-    done: Container[str] = (),
+    spec: Spec, data: tuple[Journeys, Journeys], clone: TwoTower, settings: Settings, story: Story
 ) -> Iterator[Made]:
-    """The candidates that never see the environment, from training and validation customers; without the names in
-    `done`.
-    """
-    makers = {"fitted_q": _fitted_q, "offline_dqn": _offline_dqn, "greedy": _greedy}
-    yield from (make(spec, data, clone, settings, story) for name, make in makers.items() if name not in done)
+    """The candidates that never see the environment, from training and validation customers."""
+    for name, make in FROM_LOG.items():
+        with story.stage(f"training {name}") as progress:
+            made = make(spec, data, clone, settings, progress)
+        yield replace(made, seconds=story.last)
 
 
-def _fitted_q(spec: Spec, data: tuple[Journeys, Journeys], clone: TwoTower, settings: Settings, story: Story) -> Made:
-    with story.stage("fitting Q with trees to the log") as progress:
-        q = train_fitted_q(spec, data, clone, settings.fitted_q, progress)
+def _fitted_q(
+    spec: Spec, data: tuple[Journeys, Journeys], clone: TwoTower, settings: Settings, progress: Progress
+) -> Made:
+    q = train_fitted_q(spec, data, clone, settings.fitted_q, progress)
     about = "Fitted Q-iteration with boosted trees on the log, no environment; distilled into the network."
     kept = {"distillation_kl": f"{q.distilled.divergence:.4f}"}
     params = {**settings.fitted_q.told(), **kept, **_chosen(q.choice)}
-    return Made("fitted_q", q.distilled.network, about, params, q.distilled.fitted, None, story.last)
+    return Made("fitted_q", q.distilled.network, about, params, q.distilled.fitted)
 
 
 def _offline_dqn(
-    spec: Spec, data: tuple[Journeys, Journeys], clone: TwoTower, settings: Settings, story: Story
+    spec: Spec, data: tuple[Journeys, Journeys], clone: TwoTower, settings: Settings, progress: Progress
 ) -> Made:
-    with story.stage("training DQN on the log") as progress:
-        dqn = train_offline_dqn(spec, data, clone, settings.dqn, progress)
+    dqn = train_offline_dqn(spec, data, clone, settings.dqn, progress)
     about = "Stable-Baselines3's DQN with the log as its replay buffer, masked bootstrap, conservative term."
     params = {**asdict(settings.dqn), **_chosen(dqn.choice)}
-    return Made("offline_dqn", dqn.network, about, params, Fitted(dqn.network, dqn.loss, ()), None, story.last)
+    return Made("offline_dqn", dqn.network, about, params, Fitted(dqn.network, dqn.loss, ()))
 
 
-def _greedy(spec: Spec, data: tuple[Journeys, Journeys], clone: TwoTower, settings: Settings, story: Story) -> Made:
-    with story.stage("training the one-step baseline") as progress:
-        greedy = train_greedy(spec, data, clone, settings.greedy, progress)
+def _greedy(
+    spec: Spec, data: tuple[Journeys, Journeys], clone: TwoTower, settings: Settings, progress: Progress
+) -> Made:
+    greedy = train_greedy(spec, data, clone, settings.greedy, progress)
     about = "Takes what earns most until the next decision: what planning over the journey must beat."
-    return Made("greedy", greedy.network, about, asdict(settings.greedy), greedy, None, story.last)
+    return Made("greedy", greedy.network, about, asdict(settings.greedy), greedy)
+
+
+FROM_LOG = {"fitted_q": _fitted_q, "offline_dqn": _offline_dqn, "greedy": _greedy}
+"""Who learns from the log alone, by name."""
 
 
 def _chosen(choice: Pick) -> Mapping[str, object]:

@@ -11,7 +11,7 @@ each training's gain over the clone in every member alone, less its spread. (A S
 same of trainings of one size: Kiyohara et al., ICLR 2024; of different ones it prefers the timid.)
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +22,6 @@ from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
 from envs.replay import Replay
 from training.choice import Chooser
-from training.clone import Progress
 from training.expected import ExpectedOutcomes
 from training.journeys import Journeys
 from training.network import NetworkPolicy, TwoTower
@@ -50,27 +49,29 @@ class Several:
     together: Floats
 
 
-def train_several(
+def tries(first: PpoSettings, many: int) -> list[PpoSettings]:
+    """The settings of each of so many trainings: seeds count up from the first's, closeness follows COURAGE."""
+    return [
+        replace(first, seed=first.seed + n, closeness=first.closeness * COURAGE[n % len(COURAGE)]) for n in range(many)
+    ]
+
+
+def best_of(
     spec: Spec,
     model: EnsembleOutcomeModel,
     valid: Journeys,
     clone: TwoTower,
-    settings: tuple[PpoSettings, int],
-    train: Callable[[int, PpoSettings], Learned],
+    found: Sequence[tuple[PpoSettings, Learned]],
 ) -> Several:
-    """`settings`: of the first training, and how many; seeds count up from its, closeness follows COURAGE. train: does
-    the one with this number and these settings. Never looks at test customers.
-    """
-    first, many = settings
-    tried = [
-        replace(first, seed=first.seed + n, closeness=first.closeness * COURAGE[n % len(COURAGE)]) for n in range(many)
-    ]
-    found = [train(number, own) for number, own in enumerate(tried)]
-    if many == 1:
-        return Several(found[0], first, np.zeros((1, 0)), np.full(1, np.nan), np.full(1, np.nan))
+    """The best of the trainings that were `found`, each with its settings. Never looks at test customers."""
+    first = found[0][0]
+    if len(found) == 1:
+        return Several(found[0][1], first, np.zeros((1, 0)), np.full(1, np.nan), np.full(1, np.nan))
     attributes = spec.attributes.encode(spec.catalogue)
     replay = valid.replay().some(FOLLOWED, first.seed)
-    base, *policies = (NetworkPolicy(network, attributes) for network in (clone, *(f.network for f in found)))
+    base, *policies = (
+        NetworkPolicy(network, attributes) for network in (clone, *(learned.network for _, learned in found))
+    )
     level = _by_member(spec, model, replay, base, first)
     earned = [_by_member(spec, model, replay, policy, first) - level for policy in policies]
     gains, sure = np.stack([e.mean(axis=1) for e in earned]), np.array([certain(e) for e in earned])
@@ -83,7 +84,8 @@ def train_several(
         ]
     )
     best = _best(together, gains.mean(axis=1) if chooser.judges else sure)
-    return Several(found[best], tried[best], gains, sure, together)
+    settings, learned = found[best]
+    return Several(learned, settings, gains, sure, together)
 
 
 def _best(together: Floats, otherwise: Floats) -> int:
@@ -106,8 +108,3 @@ def _by_member(
     """Expected returns [M, J] in each member alone, all with the same luck."""
     worlds = [ExpectedOutcomes(model, settings.pessimism, member) for member in range(model.members)]
     return np.stack([expected_returns(spec, world, replay, policy, settings.seed + 1) for world in worlds])
-
-
-def share(progress: Progress, number: int, many: int) -> Progress:
-    """Progress of one training among `many`."""
-    return lambda done, total: progress(number * total + done, many * total)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine import clock
 from engine.clock import at_local, format_instant, local_seconds, parse_instant, utc_offset, zone_id, zone_name
 from engine.errors import ClockError
 
@@ -117,6 +118,18 @@ def test_wall_times_in_gaps_and_folds(name: str) -> None:
 def test_an_unknown_zone_is_a_clock_error(name: str) -> None:
     with pytest.raises(ClockError, match="expected an IANA name"):
         zone_id(name)
+
+
+def test_zones_have_the_numbers_of_another_process_or_it_is_said() -> None:
+    known = ["Pacific/Apia", "Europe/Vienna"]
+    ids = [zone_id(name) for name in known]
+    names = clock.known_zones()
+    assert [names[zone] for zone in ids] == known
+    clock.adopt_zones(names)
+    assert clock.known_zones() == names
+    swapped = [names[1], names[0]]
+    with pytest.raises(ClockError, match=f"{names[1]}: found time zone 1, expected 0"):
+        clock.adopt_zones(swapped)
 
 
 def test_a_zone_keeps_its_number_even_when_many_threads_ask() -> None:

@@ -1,5 +1,7 @@
 """Of several trainings, environment and validation customers keep one together."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -10,8 +12,9 @@ from training import network as networks
 from training.clone import FitSettings, clone_behaviour
 from training.fit import fit_outcome_model
 from training.members import OutcomeSettings
+from training.network import TwoTower
 from training.ppo import Curve, Learned, PpoSettings
-from training.seeds import COURAGE, train_several
+from training.seeds import COURAGE, Several, best_of, tries
 
 PLACE = world("confounded")
 ADVICE, TIPS = 2, 1
@@ -28,15 +31,15 @@ def test_the_best_by_both_is_kept_but_not_one_that_the_log_cannot_judge(monkeypa
     attributes, size = spec.attributes.encode(spec.catalogue), spec.encoder.size
     always = networks.constant(ADVICE, attributes, size)
     made = [towards(clone, TIPS, 1.0), towards(clone, ADVICE, 1.0), always]
-    asked: list[float] = []
-
-    def learned(number: int, own: PpoSettings) -> Learned:
-        asked.append(own.closeness)
-        return Learned(made[number], 0.0, Curve((), (), (), (), ()))
-
     first = PpoSettings(seed=5)
-    found = train_several(spec, model, valid, clone, (first, 3), learned)
-    assert asked == [first.closeness * courage for courage in COURAGE]
+    asked = tries(first, 3)
+    assert [own.closeness for own in asked] == [first.closeness * courage for courage in COURAGE]
+
+    def best(of: Sequence[TwoTower]) -> Several:
+        learned = [Learned(network, 0.0, Curve((), (), (), (), ())) for network in of]
+        return best_of(spec, model, valid, clone, list(zip(asked, learned, strict=True)))
+
+    found = best(made)
     assert found.gains.shape == (3, 2)
     assert int(found.gains.mean(axis=1).argmax()) == 2
     assert np.isnan(found.together).tolist() == [False, False, True]
@@ -44,5 +47,4 @@ def test_the_best_by_both_is_kept_but_not_one_that_the_log_cannot_judge(monkeypa
     assert found.settings.seed == first.seed + 1
     assert found.together[1] > max(0.0, found.together[0])
 
-    made[:2] = [always, always]
-    assert np.isnan(train_several(spec, model, valid, clone, (first, 3), learned).together).all()
+    assert np.isnan(best([always, always, always]).together).all()

@@ -1,5 +1,6 @@
 import json
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,8 @@ from training.journeys import Journeys, shares_of
 from training.logs import read_log
 from training.members import OutcomeSettings
 from training.network import NetworkPolicy
-from training.seeds import COURAGE, share, train_several
+from training.seeds import COURAGE, best_of, tries
+from training.side_by_side import WORKERS, side_by_side
 from training.tracking import Tracking
 from training.trained import EARLIER, Trained
 
@@ -115,19 +117,17 @@ def test_ppo_learns_is_reproducible_and_keeps_its_best(
 
 
 def test_of_several_trainings_the_validation_customers_keep_one(
-    journeys: tuple[Journeys, Journeys, Journeys], model: EnsembleOutcomeModel
+    journeys: tuple[Journeys, Journeys, Journeys], model: EnsembleOutcomeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """In processes of their own they learn what they learn one after the other."""
     clone = clone_behaviour(SPEC, journeys[0], journeys[1], FAST).network
     settings = ppo.PpoSettings(steps=300, customers=32, rollout=4, batch=64, passes=1, judge_every=2, judged=10)
-    told: list[tuple[int, int]] = []
-
-    def learned(number: int, own: ppo.PpoSettings) -> ppo.Learned:
-        def both(done: int, total: int) -> None:
-            told.append((done, total))
-
-        return ppo.train_ppo(SPEC, model, journeys[:2], clone, own, share(both, number, 2))
-
-    found = train_several(SPEC, model, journeys[1], clone, (settings, 2), learned)
+    asked = tries(settings, 2)
+    jobs = {str(own.seed): partial(ppo.train_ppo, SPEC, model, journeys[:2], clone, own) for own in asked}
+    monkeypatch.setenv(WORKERS, "2")
+    learned = {one.name: one.result for one in side_by_side(jobs, lambda done, total: None)}
+    trainings = [(own, learned[str(own.seed)]) for own in asked]
+    found = best_of(SPEC, model, journeys[1], clone, trainings)
     assert found.gains.shape == (2, model.members)
     assert np.isfinite(found.certain).all()
     assert np.isnan(found.together).all()  # too few customers to judge anybody, so the members speak
@@ -135,8 +135,8 @@ def test_of_several_trainings_the_validation_customers_keep_one(
     assert (found.settings.seed, found.settings.closeness) == (best, settings.closeness * COURAGE[best])
     own = ppo.train_ppo(SPEC, model, journeys[:2], clone, found.settings)
     assert own.curve == found.learned.curve
-    assert told == sorted(told)
-    assert told[-1] == (600, 600)
+    weights = own.network.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in found.learned.network.state_dict().items())
 
 
 def test_closeness_holds_ppo_near_the_clone(

@@ -18,6 +18,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from training.side_by_side import WORKERS
+
 ROOT = Path(__file__).resolve().parents[3]
 KEPT = Path(__file__).parent / "kept"
 """Where studies keep their lines; committed."""
@@ -85,7 +87,7 @@ def perform(study: Study, cells: Sequence[Cell], folder: Path, workers: int, con
         TimeRemainingColumn(),
     )
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
-    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # for the workers: one core each
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", WORKERS: "1"}  # one core each
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context)
     with bar, file.open("a", encoding="utf-8") as out:

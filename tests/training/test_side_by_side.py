@@ -1,0 +1,115 @@
+"""Jobs in processes of their own: what comes back, what is told meanwhile, and what is left when it goes wrong."""
+
+import os
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from engine.clock import zone_id, zone_name
+from engine.errors import TrainingError
+from training.clone import Progress
+from training.side_by_side import WORKERS, Job, side_by_side, workers
+
+
+def double(values: NDArray[np.float64], wait: float, progress: Progress) -> tuple[int, float]:
+    """The process that did it, and twice the sum."""
+    progress(1, 2)
+    time.sleep(wait)
+    values *= 2.0
+    progress(2, 2)
+    return os.getpid(), float(values.sum())
+
+
+def names(zones: tuple[int, ...], progress: Progress) -> list[str]:
+    return [zone_name(zone) for zone in zones]
+
+
+def fail(progress: Progress) -> tuple[int, float]:
+    raise TrainingError("found nothing to learn from")
+
+
+def write_late(file: Path, progress: Progress) -> tuple[int, float]:
+    time.sleep(60)
+    file.write_text("done")
+    return 0, 0.0
+
+
+@pytest.mark.parametrize("many", [1, 2])
+def test_jobs_do_what_they_would_do_alone(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large array is shared by all processes, and what one changes in it no other sees."""
+    monkeypatch.setenv(WORKERS, str(many))
+    shared, told = np.ones(400_000), list[tuple[int, int]]()
+    jobs = {
+        "slow": partial(double, shared if many > 1 else shared.copy(), 1.2),
+        "fast": partial(double, shared if many > 1 else shared.copy(), 0.0),
+    }
+    found = {one.name: one for one in side_by_side(jobs, lambda done, total: told.append((done, total)))}
+    assert {name: one.result[1] for name, one in found.items()} == {"slow": 800_000.0, "fast": 800_000.0}
+    assert shared.sum() == 400_000.0
+    assert (found["slow"].result[0] == os.getpid()) == (many == 1)
+    assert found["slow"].seconds > 1.0 > found["fast"].seconds
+    assert told == sorted(told)
+    assert len(told) > 1
+    assert 0 < told[-1][0] <= told[-1][1]
+
+
+def test_time_zones_keep_their_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids are given as names come up, and journeys hold them."""
+    monkeypatch.setenv(WORKERS, "2")
+    known = ["Pacific/Apia", "Europe/Vienna", "Asia/Kathmandu"]
+    zones = tuple(zone_id(name) for name in known)
+    jobs = {"one": partial(names, zones), "two": partial(names, zones)}
+    assert [one.result for one in side_by_side(jobs, _quiet)] == [known, known]
+
+
+def test_whoever_is_finished_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(WORKERS, "2")
+    jobs = {"slow": partial(double, np.ones(3), 2.0), "fast": partial(double, np.ones(3), 0.0)}
+    assert [one.name for one in side_by_side(jobs, _quiet)] == ["fast", "slow"]
+
+
+@pytest.mark.parametrize("many", [1, 2])
+def test_an_error_of_a_job_is_raised_and_the_others_end(
+    many: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(WORKERS, str(many))
+    began, late = time.monotonic(), tmp_path / "late"
+    jobs: dict[str, Job[tuple[int, float]]] = {"bad": fail, "long": partial(write_late, late)}
+    with pytest.raises(TrainingError, match="nothing to learn from"):
+        list(side_by_side(jobs, _quiet))
+    assert time.monotonic() - began < 50
+    assert not late.exists()
+
+
+def test_who_stops_asking_stops_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(WORKERS, "2")
+    began, late = time.monotonic(), tmp_path / "late"
+    results = side_by_side({"fast": partial(double, np.ones(3), 0.0), "long": partial(write_late, late)}, _quiet)
+    assert next(results).name == "fast"
+    results.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - began < 50
+    assert not late.exists()
+
+
+def test_nobody_is_asked_for_nothing() -> None:
+    assert list(side_by_side({}, _quiet)) == []
+
+
+@pytest.mark.parametrize("told", ["0", "-1", "two", "1.5"])
+def test_a_wrong_number_of_workers_is_named(told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(WORKERS, told)
+    with pytest.raises(TrainingError, match=f"{WORKERS}: found '{told}', expected a whole number of processes"):
+        workers()
+
+
+def test_without_a_word_all_processors_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(WORKERS, raising=False)
+    assert workers() == len(os.sched_getaffinity(0))
+
+
+def _quiet(done: int, total: int) -> None:
+    """Nobody watches."""

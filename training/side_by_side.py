@@ -1,0 +1,147 @@
+"""Independent long jobs, each in a process of its own, as many at a time as there are processors.
+
+Networks and trees this small gain nothing from a second thread (training/threads.py), but a training asks for several
+of them that know nothing of each other. What comes out is the same as one after the other, bit by bit.
+"""
+
+import os
+import signal
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
+
+from engine.clock import adopt_zones, known_zones
+from engine.errors import TrainingError
+from engine.records import Floats
+from training.clone import Progress
+from training.threads import one_thread
+
+WORKERS = "NEXTBEST_WORKERS"
+"""Environment variable: processes at a time, 1 = none but this one."""
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at how far the jobs are."""
+
+T = TypeVar("T")
+
+Job = Callable[[Progress], T]
+"""What is done; it can be pickled, and tells its progress to what it is called with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(Generic[T]):
+    """A job's name, what it returned, and how many seconds it took."""
+
+    name: str
+    result: T
+    seconds: float
+
+
+def workers() -> int:
+    """Processes at a time: what WORKERS says, else the processors that this process may use. Raises TrainingError for
+    anything but a whole number from 1 on.
+    """
+    told = os.environ.get(WORKERS, "")
+    if not told:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not told.isdecimal() or int(told) < 1:
+        raise TrainingError(f"{WORKERS}: found {told!r}, expected a whole number of processes, 1 or more")
+    return int(told)
+
+
+def side_by_side(jobs: Mapping[str, Job[T]], progress: Progress) -> Iterator[Finished[T]]:
+    """Each job, by its name, as soon as it is finished. One alone, or with one worker one after the other, they run in
+    this process.
+
+    progress: told of all jobs together. Raises what a job raises; the others are stopped then, as they are when nobody
+    asks for the rest.
+    """
+    many = min(workers(), len(jobs))
+    if many <= 1:
+        for place, (name, job) in enumerate(jobs.items()):
+            yield _done(name, job, _part(progress, place, len(jobs)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = str(Path(folder) / "shares")
+        shares = np.memmap(file, np.float64, "w+", shape=(len(jobs),))
+        seats = (_Seat(place, file, known_zones()) for place in range(len(jobs)))
+        calls = (delayed(_apart)(name, job, seat) for (name, job), seat in zip(jobs.items(), seats, strict=True))
+        # copy-on-write: large arrays are written once, for all processes, and torch takes none that cannot be written
+        run = Parallel(many, return_as="generator_unordered", mmap_mode="c", pre_dispatch="all", batch_size=1)
+        with _watched(shares, progress), _ended(run(calls)) as results:
+            for one in results:  # noqa: UP028, so that who stops asking is no news to joblib
+                yield one
+
+
+def _done(name: str, job: Job[T], progress: Progress) -> Finished[T]:
+    began = time.perf_counter()
+    with threadpool_limits(1):
+        result = job(progress)
+    return Finished(name, result, time.perf_counter() - began)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seat:
+    """What a job needs to know of the process that asked: its place among the jobs, the file of their progress, and the
+    ids of time zones.
+    """
+
+    place: int
+    file: str
+    zones: tuple[str, ...]
+
+
+def _apart(name: str, job: Job[T], seat: _Seat) -> Finished[T]:
+    """In a process of its own. Ctrl-C reaches all of a terminal's processes; the one that asked ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    one_thread()
+    adopt_zones(seat.zones)
+    return _done(name, job, partial(_tell, np.memmap(seat.file, np.float64, "r+"), seat.place))
+
+
+def _tell(shares: Floats, place: int, done: int, total: int) -> None:
+    shares[place] = done / max(total, 1)
+
+
+@contextmanager
+def _ended(results: Generator[Finished[T], None, None]) -> Iterator[Iterator[Finished[T]]]:
+    """Ends what still runs."""
+    try:
+        yield results
+    finally:
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
+            results.close()
+
+
+@contextmanager
+def _watched(shares: Floats, progress: Progress) -> Iterator[None]:
+    """Tells how far all jobs are, until they are done."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(LOOK_EVERY):
+            progress(round(1000 * float(shares.mean())), 1000)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _part(progress: Progress, place: int, many: int) -> Progress:
+    """Progress of one job among `many`."""
+    return lambda done, total: progress(round(1000 * (place + done / max(total, 1))), 1000 * many)
