@@ -48,10 +48,12 @@ class OnnxPolicy:
     """d, the length of an observation."""
 
     def __init__(self, policy_onnx: bytes, actions_onnx: bytes, attributes: Floats32, version: str) -> None:
+        self._graphs = policy_onnx, actions_onnx
         self._network = _session("policy.onnx", policy_onnx, _POLICY_INPUTS, "probabilities")
         self._tower = _session("actions.onnx", actions_onnx, _ACTIONS_INPUTS, "keys")
         self.size = _width(self._network)
         self.version = version
+        self._attributes = attributes
         self._keys = self._encode(attributes)
         self._prove()
 
@@ -69,9 +71,13 @@ class OnnxPolicy:
         table = np.ascontiguousarray(attributes, np.float32)
         mark = hashlib.blake2b(table.tobytes(), digest_size=4).hexdigest()
         other.version = f"{self.version.partition('+')[0]}+{mark}"
-        other._keys = self._encode(table)
+        other._attributes, other._keys = table, self._encode(table)
         other._prove()
         return other
+
+    def __reduce__(self) -> tuple[type["OnnxPolicy"], tuple[bytes, bytes, Floats32, str]]:
+        """For another process: sessions cannot be pickled, the graphs that they were made from can."""
+        return type(self), (*self._graphs, self._attributes, self.version)
 
     def probabilities(self, observation: Floats32, mask: Bools) -> Floats32:
         """P(action), float32 [B, n], after the mask [B, n].

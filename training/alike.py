@@ -17,6 +17,7 @@ from training.candidates import CONSTANTS
 from training.journeys import Journeys
 from training.judge import Judge
 from training.judged import Judged
+from training.judging import judge_all
 from training.panels import probabilities_of
 
 MOST_ACTIONS = 16
@@ -36,13 +37,14 @@ def alike(
     actions = spec.catalogue.actions
     if len(actions) <= MOST_ACTIONS:
         chances = {name: probabilities_of(candidates[name], test.observation, test.mask) for name in known}
-        found = dict[str, Judged]()
-        for row in np.flatnonzero(test.mask.any(axis=0)):
-            mine = Always(int(row))
+        everybody = {str(actions[row]): Always(int(row)) for row in np.flatnonzero(test.mask.any(axis=0))}
+        same = dict[str, Judged]()
+        for name, mine in everybody.items():
             wanted = mine.probabilities(test.observation, test.mask)
-            same = next((name for name, has in chances.items() if np.allclose(has, wanted, atol=1e-6)), None)
-            found[str(actions[row])] = known[same] if same else judge.judge(mine)
-        known = found
+            found = next((known[n] for n, has in chances.items() if np.allclose(has, wanted, atol=1e-6)), None)
+            same |= {name: found} if found else {}
+        same |= judge_all(judge, {name: mine for name, mine in everybody.items() if name not in same})
+        known = {name: same[name] for name in everybody}
     return {name: found for name, found in known.items() if found.side}
 
 

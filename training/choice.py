@@ -17,6 +17,7 @@ from envs.outcomes import OutcomeModel
 from training.intervals import Estimate
 from training.journeys import Journeys
 from training.judge import LEAST_CUSTOMERS, Judge
+from training.judging import judge_all
 from training.panels import probabilities_of
 from training.tilted import tilt
 
@@ -67,6 +68,13 @@ class Chooser:
         """The estimated gain of a policy over the log; None where nobody can be judged."""
         self._gains[name] = self._judge.judge(policy).gain if self._judge else None
         return self._gains[name]
+
+    def consider_all(self, policies: Mapping[str, Policy]) -> dict[str, Estimate | None]:
+        """As `consider` of each, by its name, side by side."""
+        told = judge_all(self._judge, policies) if self._judge else {}
+        found = {name: told[name].gain if told else None for name in policies}
+        self._gains |= found
+        return found
 
     def consider_tilt(self, name: str, advantage: Floats32, temperature: float, epsilon: float) -> Estimate | None:
         """As `consider`, of the clone tilted by these advantages [N, n] at the validation decisions."""

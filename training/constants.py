@@ -40,12 +40,9 @@ def best_constant(
     attributes = spec.attributes.encode(spec.catalogue)
     rows, environment = leading_constants(spec, model, valid, seed, kept=kept)
     chooser = Chooser(spec, valid, NetworkPolicy(clone, attributes, "clone"), seed)
-    logged = tuple(
-        chooser.consider(
-            str(row), NetworkPolicy(networks.constant(int(row), attributes, spec.encoder.size), attributes)
-        )
-        for row in rows
-    )
+    networks_of = {str(row): networks.constant(int(row), attributes, spec.encoder.size) for row in rows}
+    told = chooser.consider_all({name: NetworkPolicy(one, attributes) for name, one in networks_of.items()})
+    logged = tuple(told[str(row)] for row in rows)
     average = float(valid.returns().mean())
     both = [pooled(e, average, gain) for e, gain in zip(environment, logged, strict=True)]
     score = np.array([value - error for value, error in both])

@@ -37,20 +37,21 @@ class Difference:
 @dataclass(frozen=True, slots=True)
 class Side:
     """A policy that the log can judge. value: by the recommended estimator; ratios: what that rests on, customer by
-    customer; leeway: by how much both ends of its interval are moved outwards. luck, w: of its rewards by the
-    environment, and the weights [N] that these carry; None = it is not asked.
+    customer; leeway: by how much both ends of its interval are moved outwards. w: the weights [N] that rewards carry
+    whose luck the environment knows; None = it is not asked.
     """
 
     value: Estimate
     ratios: Ratios
     leeway: float = 0.0
-    luck: Luck | None = None
     w: Floats | None = None
 
 
-def difference(mine: Side, theirs: Side, other: str, error: float, seed: int = 0) -> Difference:
+def difference(
+    mine: Side, theirs: Side, other: str, error: float, seed: int = 0, luck: Luck | None = None
+) -> Difference:
     """`mine` less `theirs` (named `other`), customers resampled as wholes. error: chance that `bound` is above the
-    truth. seed: of the resamples.
+    truth. seed: of the resamples. luck: of the judge's customers, by the environment; None = it is not asked.
 
     Both must come from one judge: the same customers in the same order. Raises ValueError for different numbers of
     customers. Where both do the same, up to rounding, the difference is 0 for certain.
@@ -61,8 +62,8 @@ def difference(mine: Side, theirs: Side, other: str, error: float, seed: int = 0
     if stderr <= ROUNDING * float(np.abs(paired.numerator).max(initial=0.0)):
         return Difference(other, Estimate(0.0, 0.0, 0.0, ess, method, note=note), 0.0)
     leeway, stretch = mine.leeway + theirs.leeway, 1.0
-    if mine.luck is not None and mine.w is not None and theirs.w is not None:
-        stretch = mine.luck.stretch(paired, mine.w - theirs.w)
+    if luck is not None and mine.w is not None and theirs.w is not None:
+        stretch = luck.stretch(paired, mine.w - theirs.w)
     low, high = stretched(value, interval(paired, np.random.default_rng(seed)), stretch)
     bound = stretched(value, interval(paired, np.random.default_rng(seed), 1 - 2 * error), stretch)[0] - leeway
     return Difference(other, Estimate(value, low - leeway, high + leeway, ess, method, note=note), bound)

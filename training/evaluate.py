@@ -26,6 +26,7 @@ from training.intervals import Estimate, refused
 from training.journeys import Journeys
 from training.judge import Judge
 from training.judged import Judged
+from training.judging import judge_all
 from training.logs import quality, read_log
 from training.oracle import LogOracle, Oracle, world_of
 from training.quality import demand, tell
@@ -74,11 +75,9 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
     error, favourite = error_of(setting.look), next(iter(likely), None)
     errors, choosing = errors_of(candidates, favourite, error), errors_of_choosing(candidates, likely, error)
     judge = Judge(setting.spec, setting.test, setting.behaviour, seed, min(errors.values()), setting.model)
-    judged, found = dict[str, Judged](), list[Evaluation]()
+    found = list[Evaluation]()
     with story.stage("estimating what the candidates are worth") as progress:
-        for done, (name, policy) in enumerate(candidates.items()):
-            progress(done, 2 * len(candidates))
-            judged[name] = judge.judge(policy, errors[name])
+        judged = judge_all(judge, candidates, errors, lambda done, total: progress(done, 2 * total))
         constants = alike(setting.spec, setting.test, judge, candidates, judged)
         reigning, side = _reigning(setting, judge)
         others = {name: c.side for name, c in constants.items() if c.side}
@@ -86,8 +85,8 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
             progress(len(candidates) + done, 2 * len(candidates))
             mine = judged[name].side
             own, alone = choosing.get(name, errors[name]), errors[name] / abreast(name, candidates)
-            over = [difference(mine, theirs, other, own, seed) for other, theirs in others.items() if mine]
-            over += [difference(mine, side, CHAMPION, alone, seed)] if mine and side else []
+            over = [difference(mine, theirs, other, own, seed, judge.luck) for other, theirs in others.items() if mine]
+            over += [difference(mine, side, CHAMPION, alone, seed, judge.luck)] if mine and side else []
             found.append(_evaluate((name, policy), judged[name], tuple(over), setting, seed))
     return Report(
         currency=setting.spec.currency,

@@ -41,8 +41,8 @@ def liked(
     replay = valid.replay().some(FOLLOWED, seed)
     worth = {name: float(returns(spec, model, replay, policy, seed).mean()) for name, policy in asked.items()}
     scores = {}
-    for name in rivals:  # by gains: the environment's level may be off by more than what they differ by
-        gain = chooser.consider(name, asked[name])
+    told = chooser.consider_all({name: asked[name] for name in rivals})
+    for name, gain in told.items():  # by gains: the environment's level may be off by more than what they differ by
         if gain is not None and gain.supported:
             value, error = pooled_gain(worth[name] - worth[CLONE], gain)
             scores[name] = value - error

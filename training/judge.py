@@ -104,7 +104,7 @@ class Judge:
         model: OutcomeModel | None = None,
     ) -> None:
         self._spec, self._test, self._seed, self._error = spec, test, seed, error
-        self.customers = len(test.customer_ids)
+        self.customers, self.decisions = len(test.customer_ids), len(test)
         if self.customers < LEAST_CUSTOMERS:
             raise TrainingError(f"found {self.customers} customers to judge by, expected at least {LEAST_CUSTOMERS}")
         self._propensity, self.estimated = propensities_of(test, behaviour)
@@ -118,10 +118,10 @@ class Judge:
         traits = [s.of for s, f in zip(self._splits, spec.context.features, strict=True) if f.evolves == "static"]
         self._weigher = None if self.one_step else StateWeigher(self._panel, basis, fold, traits)
         self._environment: EnvironmentValues | None = None
-        self._luck: Luck | None = None
+        self.luck: Luck | None = None
         if isinstance(model, EnsembleOutcomeModel) and behaviour is not None and not self.one_step:
             self._environment = EnvironmentValues(spec, model, test, behaviour, self._panel, basis)
-            self._luck = Luck(spec, model, test, self._panel.discount)
+            self.luck = Luck(spec, model, test, self._panel.discount)
         self._harms = harms_of(spec, test)
         self._weeks = weeks_of(test)
 
@@ -165,7 +165,7 @@ class Judge:
             bound = self._interval(gain, first, 1.0, 1 - 2 * (error or self._error))[0]
             parts = self._segments(gain, weighed.w)
             if isinstance(first.ratios, Ratios):
-                side = Side(worths[0], first.ratios, first.leeway, self._luck, first.w)
+                side = Side(worths[0], first.ratios, first.leeway, first.w)
         return Judged(
             support=support,
             values=worths,
@@ -258,15 +258,15 @@ class Judge:
         return low - answer.leeway, high + answer.leeway
 
     def _stretch(self, ratios: Ratios | Chosen, answer: _Answer, less: float) -> float:
-        if self._luck is None or answer.w is None or isinstance(ratios, Chosen):
+        if self.luck is None or answer.w is None or isinstance(ratios, Chosen):
             return 1.0
-        return self._luck.stretch(ratios, answer.w - less)
+        return self.luck.stretch(ratios, answer.w - less)
 
     def _segments(self, gain: Ratios | Chosen, weight: Floats) -> tuple[Segment, ...]:
         """A customer weighs what his decisions weigh on average."""
         decisions = np.bincount(self._test.customer)
         each = np.bincount(self._test.customer, weights=weight) / decisions
-        luck = self._luck.variance(weight - 1.0) if self._luck else None
+        luck = self.luck.variance(weight - 1.0) if self.luck else None
         return segments(gain.anchor if isinstance(gain, Chosen) else gain, each, self._splits, luck=luck)
 
     def _tail(self, rho: Floats, support: Support) -> Estimate:

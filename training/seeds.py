@@ -76,7 +76,7 @@ def best_of(
     earned = [_by_member(spec, model, replay, policy, first) - level for policy in policies]
     gains, sure = np.stack([e.mean(axis=1) for e in earned]), np.array([certain(e) for e in earned])
     chooser = Chooser(spec, valid, base, model=model)
-    told = [chooser.consider(str(number), policy) for number, policy in enumerate(policies)]
+    told = chooser.consider_all({str(number): policy for number, policy in enumerate(policies)}).values()
     together = np.array(
         [
             pooled_gain(float(gain.mean()), by_log)[0] if by_log is not None and by_log.supported else np.nan

@@ -60,14 +60,14 @@ def workers() -> int:
     return int(told)
 
 
-def side_by_side(jobs: Mapping[str, Job[T]], progress: Progress) -> Iterator[Finished[T]]:
-    """Each job, by its name, as soon as it is finished. One alone, or with one worker one after the other, they run in
-    this process.
+def side_by_side(jobs: Mapping[str, Job[T]], progress: Progress, apart: bool = True) -> Iterator[Finished[T]]:
+    """Each job, by its name, as soon as it is finished. One alone, or with one worker, or not `apart`: one after the
+    other in this process; it takes seconds to start another.
 
     progress: told of all jobs together. Raises what a job raises; the others are stopped then, as they are when nobody
     asks for the rest.
     """
-    many = min(workers(), len(jobs))
+    many = min(workers(), len(jobs)) if apart else 1
     if many <= 1:
         for place, (name, job) in enumerate(jobs.items()):
             yield _done(name, job, _part(progress, place, len(jobs)))

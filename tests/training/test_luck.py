@@ -88,7 +88,7 @@ def test_two_policies_that_differ_little_are_compared_by_the_luck_of_their_diffe
     value = Estimate(0.0, -1.0, 1.0, 100.0, "marginal DR")
     mine, theirs = mean_of(totals(log, one)), mean_of(totals(log, other))
     plain = difference(Side(value, mine), Side(value, theirs), "other", 0.05)
-    wide = difference(Side(value, mine, 0.0, luck, one), Side(value, theirs, 0.0, luck, other), "other", 0.05)
+    wide = difference(Side(value, mine, 0.0, one), Side(value, theirs, 0.0, other), "other", 0.05, luck=luck)
     assert plain.gain.value is not None
     assert plain.gain.value == wide.gain.value
     needed = luck.error(one - other) / mine.minus(theirs).stderr()
@@ -105,7 +105,7 @@ def test_a_policy_that_does_what_the_log_does_gains_nothing_for_certain(model: E
     )
     judge = Judge(SPEC, log, uniform, model=model)
     asked = judge.judge(uniform)
-    judge._luck = None
+    judge.luck = None
     unasked = judge.judge(uniform)
     assert asked.gain == unasked.gain
     assert asked.value.upper is not None
