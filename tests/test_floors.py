@@ -31,7 +31,7 @@ THIRD_PARTIES = {
     "serving": {"numpy", "grpc", "grpc_health", "grpc_reflection", "grpc_status", "grpc_tools", "google", "rich"},
     "training": {
         *("numpy", "torch", "gymnasium", "stable_baselines3", "sb3_contrib", "mlflow", "ibis", "pyarrow", "pandas"),
-        *("sklearn", "threadpoolctl", "scipy", "onnx", "onnxscript", "optuna", "matplotlib", "rich"),
+        *("sklearn", "joblib", "threadpoolctl", "scipy", "onnx", "onnxscript", "optuna", "matplotlib", "rich"),
     },
     "frontdoor": {"click"},
     "nextbest": {"click"},
