@@ -75,10 +75,10 @@ def side_by_side(jobs: Mapping[str, Job[T]], progress: Progress, apart: bool = T
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "shares")
         shares = np.memmap(file, np.float64, "w+", shape=(len(jobs),))
-        seats = (_Seat(place, file, known_zones()) for place in range(len(jobs)))
+        seats = (_Seat(os.getpid(), place, file, known_zones()) for place in range(len(jobs)))
         calls = (delayed(_apart)(name, job, seat) for (name, job), seat in zip(jobs.items(), seats, strict=True))
         # copy-on-write: large arrays are written once, for all processes, and torch takes none that cannot be written
-        run = Parallel(many, return_as="generator_unordered", mmap_mode="c", pre_dispatch="all", batch_size=1)
+        run = Parallel(many, return_as="generator_unordered", mmap_mode="c", pre_dispatch="n_jobs", batch_size=1)
         with _watched(shares, progress), _ended(run(calls)) as results:
             for one in results:  # noqa: UP028, so that who stops asking is no news to joblib
                 yield one
@@ -93,10 +93,11 @@ def _done(name: str, job: Job[T], progress: Progress) -> Finished[T]:
 
 @dataclass(frozen=True, slots=True)
 class _Seat:
-    """What a job needs to know of the process that asked: its place among the jobs, the file of their progress, and the
-    ids of time zones.
+    """What a job needs to know of the process that asked: which it is, the job's place, the file of everybody's
+    progress, and the ids of time zones.
     """
 
+    asked_by: int
     place: int
     file: str
     zones: tuple[str, ...]
@@ -107,11 +108,13 @@ def _apart(name: str, job: Job[T], seat: _Seat) -> Finished[T]:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     one_thread()
     adopt_zones(seat.zones)
-    return _done(name, job, partial(_tell, np.memmap(seat.file, np.float64, "r+"), seat.place))
+    return _done(name, job, partial(_tell, np.memmap(seat.file, np.float64, "r+"), seat))
 
 
-def _tell(shares: Floats, place: int, done: int, total: int) -> None:
-    shares[place] = done / max(total, 1)
+def _tell(shares: Floats, seat: _Seat, done: int, total: int) -> None:
+    if os.getppid() != seat.asked_by:
+        os._exit(1)  # killed; nobody waits for the result
+    shares[seat.place] = done / max(total, 1)
 
 
 @contextmanager

@@ -1,7 +1,11 @@
 """Jobs in processes of their own: what comes back, what is told meanwhile, and what is left when it goes wrong."""
 
 import os
+import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +17,8 @@ from engine.clock import zone_id, zone_name
 from engine.errors import TrainingError
 from training.clone import Progress
 from training.side_by_side import WORKERS, Job, side_by_side, workers
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def double(values: NDArray[np.float64], wait: float, progress: Progress) -> tuple[int, float]:
@@ -30,6 +36,16 @@ def names(zones: tuple[int, ...], progress: Progress) -> list[str]:
 
 def fail(progress: Progress) -> tuple[int, float]:
     raise TrainingError("found nothing to learn from")
+
+
+def spin(file: Path, progress: Progress) -> tuple[int, float]:
+    """Works for minutes, and tells so."""
+    file.with_suffix(".new").write_text(str(os.getpid()))
+    file.with_suffix(".new").rename(file)
+    for done in range(6_000):
+        time.sleep(0.05)
+        progress(done, 6_000)
+    return os.getpid(), 0.0
 
 
 def write_late(file: Path, progress: Progress) -> tuple[int, float]:
@@ -93,6 +109,45 @@ def test_who_stops_asking_stops_the_rest(tmp_path: Path, monkeypatch: pytest.Mon
     results.close()  # type: ignore[attr-defined]
     assert time.monotonic() - began < 50
     assert not late.exists()
+
+
+ASKS = """
+from functools import partial
+from pathlib import Path
+from training.side_by_side import side_by_side
+from tests.training.test_side_by_side import spin
+jobs = {str(n): partial(spin, Path(f"{n}.pid")) for n in range(5)}
+list(side_by_side(jobs, print))
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_nobody_works_on_for_who_is_gone(how: signal.Signals, tmp_path: Path) -> None:
+    """Ctrl-C reaches all processes of a terminal; a kill only one. More jobs wait than there are workers."""
+    environment = {**os.environ, WORKERS: "2", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", ASKS]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as asks:
+        wait_for(lambda: all((tmp_path / f"{n}.pid").exists() for n in (0, 1)))
+        working = [int((tmp_path / f"{n}.pid").read_text()) for n in (0, 1)]
+        assert asks.pid not in working
+        if how == signal.SIGINT:
+            os.killpg(asks.pid, how)
+        else:
+            asks.send_signal(how)
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in working))
+        _, told = asks.communicate(timeout=60)
+    if how == signal.SIGINT:
+        assert told.count(b"Traceback") == 1  # its own: nobody catches KeyboardInterrupt here
+        assert b"KeyboardInterrupt" in told.splitlines()[-1]
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 60.0) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_nobody_is_asked_for_nothing() -> None:
