@@ -10,7 +10,7 @@ Decay: sum of v · 2^(-(t - t_i) / half-life), kept at the instant `as_of`; see 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from hashlib import sha256
 from itertools import pairwise
 
@@ -59,6 +59,16 @@ class JourneyState:
     def take(self, rows: Ints) -> "JourneyState":
         """A copy of some rows."""
         return JourneyState(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    @staticmethod
+    def joined(parts: Sequence["JourneyState"]) -> "JourneyState":
+        """The rows of all parts, one part after the other."""
+        return JourneyState(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(JourneyState)))
+
+    def later(self, seconds: float) -> "JourneyState":
+        """A copy, as if all of it had happened so many seconds later."""
+        times = {name: getattr(self, name) + seconds for name in ("as_of", "last", "slots", "consent_at")}
+        return replace(self.take(np.arange(len(self))), **times)
 
     def put(self, rows: Ints, other: "JourneyState") -> None:
         """Overwrite `rows` with the rows of `other`."""

@@ -1,7 +1,7 @@
 """What an episode follows: when a customer's decisions came up and what the world around them was then."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,33 @@ class Replay:
             moment=None if self.moment is None else self.moment[rows],
             history=_history_of(self.history, rows, len(self)),
             hidden={name: values[rows] for name, values in self.hidden.items()},
+        )
+
+    def later(self, seconds: float) -> "Replay":
+        """The same customers, as if all of it happened so many seconds later: also what they bring along."""
+        events = self.history
+        return replace(
+            self,
+            decided_at=self.decided_at + seconds,
+            until=self.until + seconds,
+            initial=self.initial.later(seconds),
+            history=replace(events, occurred_at=events.occurred_at + seconds),
+        )
+
+    @staticmethod
+    def joined(parts: Sequence["Replay"]) -> "Replay":
+        """The journeys of all parts, one part after the other. All must be equally wide: copies of one replay are."""
+        first = np.cumsum([0, *(len(part) for part in parts[:-1])])
+        events = [replace(p.history, row=p.history.row + start) for p, start in zip(parts, first, strict=True)]
+        moments = [part.moment for part in parts if part.moment is not None]
+        arrays = ("zone", "length", "decided_at", "until", "context")
+        return Replay(
+            customer_id=[name for part in parts for name in part.customer_id],
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays},
+            initial=JourneyState.joined([part.initial for part in parts]),
+            moment=np.concatenate(moments) if moments else None,
+            history=EventColumns.concat(events),
+            hidden={name: np.concatenate([part.hidden[name] for part in parts]) for name in parts[0].hidden},
         )
 
     def some(self, most: int, seed: int) -> "Replay":

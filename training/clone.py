@@ -16,7 +16,7 @@ from torch.nn import functional
 from engine.records import Floats32
 from engine.spec import Spec
 from training.journeys import Journeys
-from training.network import Shape, TwoTower
+from training.network import Shape, TwoTower, linear
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -102,10 +102,17 @@ def clone_behaviour(
 
 
 def new_network(spec: Spec, train: Journeys, attributes: Floats32, seed: int) -> TwoTower:
-    """An untrained network for this spec with the normaliser of these decisions."""
+    """An untrained network for this spec with the normaliser of these decisions. The names of contents that none of
+    them could choose say nothing: what nobody learns there would stay the noise that it starts as.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = TwoTower(Shape(spec.encoder.size, spec.attributes.size))
+    names = np.arange(spec.attributes.size)[spec.attributes.identity]
+    met = np.abs(attributes[train.mask.any(axis=0)]).sum(axis=0) > 0
+    unmet = names[~met[names]]
+    with torch.no_grad():
+        linear(network.key_tower, 0).weight[:, unmet] = 0.0
     return network.fit_normaliser(train.observation, attributes)
 
 

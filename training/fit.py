@@ -111,8 +111,11 @@ def _background(spec: Spec, samples: list[Sample], start: Start, settings: Outco
 
 
 def _history(spec: Spec) -> Ints:
-    """The columns of the inputs that are neither context nor action: what the fold and the clock tell."""
-    return np.setdiff1d(np.arange(spec.encoder.size), spec.encoder.context_columns)
+    """The columns of the inputs that have to earn their place: what the fold and the clock tell, and contents' names. A
+    content that nobody has seen yet is known by its attributes alone, so these come first.
+    """
+    told, names = np.setdiff1d(np.arange(spec.encoder.size), spec.encoder.context_columns), spec.attributes.identity
+    return np.concatenate([told, spec.encoder.size + np.arange(names.start, names.stop)])
 
 
 def _trained(samples: list[Sample], start: Start, settings: OutcomeSettings, told: Told) -> Networks:
@@ -194,11 +197,14 @@ def _context_networks(
 
 
 def inputs_of(spec: Spec, journeys: Journeys) -> Inputs:
-    """Normalisation by the training decisions; a constant column is left out. Attributes are at most 1 in magnitude."""
+    """Normalisation by the training decisions; a constant column is left out. Attributes are 1 where they are largest:
+    a price cut of 0.2 and one of 20 percent are the same.
+    """
     centre, spread = moments(journeys.observation)
     scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-6)
     attributes = spec.attributes.encode(spec.catalogue)
-    attributes = attributes / np.maximum(np.abs(attributes).max(axis=0, initial=0.0), 1.0).astype(np.float32)
+    largest: Floats32 = np.abs(attributes).max(axis=0, initial=0.0)
+    attributes = np.asarray(attributes / np.where(largest > 0.0, largest, 1.0), np.float32)
     column, level = _levels(spec, journeys)
     return Inputs(centre.astype(np.float32), scale.astype(np.float32), attributes, column, level)
 

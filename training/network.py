@@ -77,7 +77,8 @@ class TwoTower(nn.Module):
         self.key_tower = _tower(shape.attributes, shape.hidden, shape.embedding)
 
     def fit_normaliser(self, observation: Floats32, attributes: Floats32) -> Self:
-        """Take means and deviations from observations [N, d] and largest magnitudes from attributes [n, k].
+        """Take means and deviations from observations [N, d] and largest magnitudes from attributes [n, k]: a price
+        cut of 0.2 and one of 20 percent are the same.
 
         A feature that never varies gets deviation UNSEEN: it then adds nothing, whatever its value later is.
         """
@@ -85,7 +86,7 @@ class TwoTower(nn.Module):
         largest = np.abs(attributes).max(0)
         self.mean.copy_(torch.from_numpy(mean))
         self.std.copy_(torch.from_numpy(np.where(std > 1e-6, std, UNSEEN)))
-        self.scale.copy_(torch.from_numpy(np.where(largest > 1.0, largest, 1.0)))
+        self.scale.copy_(torch.from_numpy(np.where(largest > 0.0, largest, 1.0)))
         return self
 
     def normalised(self, observation: Tensor) -> Tensor:

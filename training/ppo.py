@@ -31,6 +31,7 @@ from training.expected import ExpectedOutcomes, ExpectedRewards
 from training.journeys import Journeys
 from training.network import NetworkPolicy, TwoTower
 from training.rollout import expected_returns, returns
+from training.upcoming import with_upcoming
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ def train_ppo(
     settings: PpoSettings,
     progress: Progress | None = None,
 ) -> Learned:
-    """Learn in the environment along the journeys of `data[0]`; keep what is best along those of `data[1]`.
+    """Learn in the environment along the journeys of `data[0]`; keep what is best along those of `data[1]`. Half of
+    what is learned from happens when contents that are declared for later have come up (training/upcoming.py).
 
     Rewards are divided by the standard deviation of the logged return-to-go while learning, and nowhere else; γ is
     `gamma_of` the log.
@@ -104,7 +106,7 @@ def train_ppo(
     train, valid = data
     judged = valid.replay().some(settings.judged, settings.seed)
     course = Course(
-        _environment(spec, model, train.replay(), settings, scale_of(train)),
+        _environment(spec, model, with_upcoming(spec, train.replay()), settings, scale_of(train)),
         _Judge(spec, model, judged, settings),
         train,
         gamma_of(spec, train),
