@@ -81,7 +81,13 @@ def _outcome_networks(
     inputs, streams = known
     evidence = [evidence_of(spec, journeys, turn, inputs, streams) for journeys, turn in logs]
     bias, links = outcome_start(evidence[0], streams, spec.attributes.size)
-    start = Start(bias, links, Layout.of(streams).may_depend(spec.attributes.size), _history(spec))
+    start = Start(
+        bias,
+        links,
+        Layout.of(streams).may_depend(spec.attributes.size),
+        _history(spec),
+        names=columns_of_names(spec, evidence[0].told.shape[1]),
+    )
     excitation, seen = None, [turn.observation for _, turn in logs]
     for _ in range(ROUNDS):
         background = _background(spec, _samples(spec, evidence, streams, settings), start, settings)
@@ -111,11 +117,18 @@ def _background(spec: Spec, samples: list[Sample], start: Start, settings: Outco
 
 
 def _history(spec: Spec) -> Ints:
-    """The columns of the inputs that have to earn their place: what the fold and the clock tell, and contents' names. A
-    content that nobody has seen yet is known by its attributes alone, so these come first.
+    """The columns of the inputs that are neither context nor action: what the fold and the clock tell."""
+    return np.setdiff1d(np.arange(spec.encoder.size), spec.encoder.context_columns)
+
+
+def columns_of_names(spec: Spec, told: int = 0) -> tuple[Ints, Ints]:
+    """Columns that only name a content: in the inputs, and in what the links carry, whose last `told` columns are the
+    action's attributes. None where contents have no attributes: then names are all there is.
     """
-    told, names = np.setdiff1d(np.arange(spec.encoder.size), spec.encoder.context_columns), spec.attributes.identity
-    return np.concatenate([told, spec.encoder.size + np.arange(names.start, names.stop)])
+    identity, none = np.arange(spec.attributes.size)[spec.attributes.identity], np.zeros(0, np.int64)
+    if not spec.attributes.columns:
+        return none, none
+    return spec.encoder.size + identity, told - spec.attributes.size + identity if told else none
 
 
 def _trained(samples: list[Sample], start: Start, settings: OutcomeSettings, told: Told) -> Networks:
@@ -192,7 +205,7 @@ def _context_networks(
         Sample.of(e.inputs, e.inputs[:, :0], context_loss(e, evolutions, device), e.customer, device) for e in evidence
     ]
     bias = context_bias(evidence[0], evolutions)
-    start = Start(bias, np.zeros((0, 1)), np.zeros((0, 1), bool), _history(spec))
+    start = Start(bias, np.zeros((0, 1)), np.zeros((0, 1), bool), _history(spec), names=columns_of_names(spec))
     return _trained([samples[0], samples[-1]], start, settings, told)
 
 

@@ -24,6 +24,10 @@ Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
 
+FORGET = 0.25
+"""In this share of the decisions nobody knows what a content is called, so that its attributes carry what they can."""
+
+
 @dataclass(frozen=True, slots=True)
 class OutcomeSettings:
     """How the outcome model is fitted.
@@ -79,6 +83,7 @@ class Sample:
 class Start:
     """Where every member starts. bias: Floats [O]; links: Floats [z, linked], and which there may be, `allowed`.
     history: Ints, columns of the inputs that have to earn their place; unheard: Ints, those among them that may not.
+    names: columns of the inputs, and of what the links carry, that only name a content (FORGET).
     """
 
     bias: Floats
@@ -86,6 +91,7 @@ class Start:
     allowed: Bools
     history: Ints
     unheard: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    names: tuple[Ints, Ints] = field(default_factory=lambda: (np.zeros(0, np.int64), np.zeros(0, np.int64)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +170,9 @@ class _Members:
         self._history = self._history.to(self._device)
         self._unheard = torch.from_numpy(start.unheard).to(self._device)
         self._allowed = torch.from_numpy(start.allowed.astype(np.float32)).to(self._device)
+        self._names, self._luck = [torch.from_numpy(n).to(self._device) for n in start.names], generator
+        with torch.no_grad():
+            self._parameters[0].index_fill_(1, self._names[0], 0.0)  # a name that is never heard stays silent
         self._rate = settings.learning_rate
         decayed = {"params": self._parameters[0:6:2], "weight_decay": settings.weight_decay}
         free = {"params": [*self._parameters[1:6:2], self._parameters[6]], "weight_decay": 0.0}
@@ -174,13 +183,22 @@ class _Members:
         for group in self._optimiser.param_groups:
             group["lr"] = self._rate * pace
         rows = torch.from_numpy(batch.ravel()).to(self._device)
-        output = self._run(*(x.index_select(0, rows).view(*batch.shape, -1) for x in (sample.inputs, sample.told)))
+        output = self._run(*self._nameless(sample, rows, batch.shape))
         loss = sample.loss(output.flatten(0, 1), rows).sum() / batch.shape[1]
         self._optimiser.zero_grad()
         loss.backward()
         self._optimiser.step()
         if self._penalty:
             self._give_up(self._rate * pace * self._penalty)
+
+    def _nameless(self, sample: Sample, rows: Tensor, shape: tuple[int, ...]) -> list[Tensor]:
+        """Inputs and told of these rows, [*shape, ·], some without the names of contents."""
+        parts = [x.index_select(0, rows).view(*shape, -1) for x in (sample.inputs, sample.told)]
+        if len(self._names[0]):
+            known = (torch.rand(*shape, 1, generator=self._luck) >= FORGET).to(self._device)
+            for part, names in zip(parts, self._names, strict=True):
+                part[..., names] *= known
+        return parts
 
     def _give_up(self, part: float) -> None:
         """Every column of history loses this much of its norm, in each member; what has less is not heard."""

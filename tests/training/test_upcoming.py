@@ -11,7 +11,8 @@ from envs.replay import Replay
 from envs.worlds import world
 from tests.training.known_logs import logged
 from training.clone import FitSettings, clone_behaviour
-from training.fit import inputs_of
+from training.fit import columns_of_names, fit_outcome_model, inputs_of
+from training.members import OutcomeSettings
 from training.network import linear
 from training.upcoming import MOST, WEEK, with_upcoming
 
@@ -76,6 +77,23 @@ def test_the_names_of_contents_that_nobody_met_say_nothing() -> None:
     size = linear(network.key_tower, 0).weight[:, names].detach().norm(dim=0).numpy()
     assert (size[:4] > 0).all()
     assert (size[4:] == 0).all()
+
+
+def test_the_environment_hears_names_that_it_met_and_knows_others_by_their_attributes() -> None:
+    spec, (train, valid) = PLACE.spec, logged(PLACE, 200, days=8)
+    model = fit_outcome_model(spec, train, valid, OutcomeSettings(seed=1, members=2, hidden=8, epochs=2))
+    names = spec.encoder.size + np.arange(spec.attributes.size)[spec.attributes.identity]
+    heard = np.linalg.norm(model.outcome.weights[0][:, names], axis=2)
+    assert (heard[:, :4] > 0).all()
+    assert (heard[:, 4:] == 0).all()
+    linked = model.outcome.links[:, -len(names) :]
+    assert (linked[:, 4:] == linked[:, 4:5]).all()
+
+
+def test_where_contents_have_no_attributes_names_are_never_forgotten() -> None:
+    lines = [line for line in PLACE.spec.text.splitlines() if not line.startswith("attributes")]
+    assert [len(columns) for columns in columns_of_names(Spec.parse("\n".join(lines)), 20)] == [0, 0]
+    assert [len(columns) for columns in columns_of_names(PLACE.spec, 20)] == [7, 7]
 
 
 @pytest.mark.parametrize("factor", [1.0, 100.0])
