@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 RUNS = Path("runs")
 BRING_YOUR_OWN = ("[bold]docs/bring-your-own-data.md[/bold]", "  your own log, with the same verbs")
-CUSTOMERS, DAYS = 4000, 28
+CUSTOMERS, DAYS = 6000, 28
 LIVE_CUSTOMERS, LIVE_SEED = 600, 900
 REPLAYED_CUSTOMERS = 200
 
