@@ -75,6 +75,12 @@ class OnnxPolicy:
         other._prove()
         return other
 
+    def __copy__(self) -> Self:
+        """With the same sessions."""
+        other = type(self).__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
     def __reduce__(self) -> tuple[type["OnnxPolicy"], tuple[bytes, bytes, Floats32, str]]:
         """For another process: sessions cannot be pickled, the graphs that they were made from can."""
         return type(self), (*self._graphs, self._attributes, self.version)

@@ -39,6 +39,9 @@ CONSTANTS = (CONSTANT, NEVER)
 TUNED = "ppo_tuned"
 """Name of the candidate that `nextbest tune` found."""
 
+ORDER = (CLONE, BOLD, *PARTS, TUNED, "fitted_q", "offline_dqn", "greedy", *CONSTANTS, "uniform")
+"""In which candidates are shown and judged, whoever was finished first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -109,6 +112,11 @@ class Made:
     seconds: float | None = 0.0
 
 
+def rank_of(name: str) -> int:
+    """A candidate's place in ORDER; after all others where it has none."""
+    return ORDER.index(name) if name in ORDER else len(ORDER)
+
+
 def candidates(ground: Ground, settings: Settings, story: Story, done: Container[str] = ()) -> Iterator[Made]:
     """Each candidate as it is finished, so that what is done stays when the rest is interrupted; without the names in
     `done`.
@@ -123,38 +131,40 @@ def candidates(ground: Ground, settings: Settings, story: Story, done: Container
 
 
 def _learned(ground: Ground, settings: Settings, story: Story, done: Container[str]) -> Iterator[Made]:
-    """PPO with the parts of the way to it, and the learners from the log: all trained side by side."""
+    """PPO with the parts of the way to it, and the learners from the log, trained side by side; each kept at once."""
     asked = tries(careful(ground, settings, story), settings.seeds) if any(name not in done for name in WAY) else []
     new = {f"{BOLD} {n}": own for n, own in enumerate(asked, 1) if not ground.kept.has(ppo_form(own))}
+    found = {own: ground.kept.get(ppo_form(own)) for own in asked if own not in new.values()}
+    if not new:
+        yield from (made for made in _way(ground, found, None, settings.seed) if made.name not in done)
     spec, data, start = ground.spec, (ground.train, ground.valid), ground.clone.network
     jobs: dict[str, Job[Learned | Made]]
     jobs = {name: partial(train_ppo, spec, ground.model, data, start, own) for name, own in new.items()}
     jobs |= {name: partial(make, spec, data, start, settings) for name, make in FROM_LOG.items() if name not in done}
-    found, seconds = dict[PpoSettings, Learned](), dict[str, float]()
-    others = list[Made]()
+    seconds = 0.0
     for one in _trained(jobs, story):
-        seconds[one.name] = one.seconds
         if isinstance(one.result, Made):
-            others.append(replace(one.result, seconds=one.seconds))
+            yield replace(one.result, seconds=one.seconds)
         else:
-            found[new[one.name]] = ground.kept.once(ppo_form(new[one.name]), partial(_given, one.result))
-    if asked:
-        trainings = [(own, found[own] if own in found else ground.kept.get(ppo_form(own))) for own in asked]
-        took = sum(seconds[name] for name in new) if len(new) == len(asked) else None
-        bold = _ppo(ground, trainings, took)
-        yield from (made for made in (bold, *_towards(ground, bold.network, settings)) if made.name not in done)
-    yield from sorted(others, key=lambda made: list(FROM_LOG).index(made.name))
+            own, seconds = new[one.name], seconds + one.seconds
+            found[own] = ground.kept.once(ppo_form(own), partial(replace, one.result))
+    if new:
+        took = seconds if len(new) == len(asked) else None
+        way = _way(ground, {own: found[own] for own in asked}, took, settings.seed)
+        yield from (made for made in way if made.name not in done)
 
 
 def _trained(jobs: Mapping[str, Job[Learned | Made]], story: Story) -> Iterator[Finished[Learned | Made]]:
-    if not jobs:
-        return
-    with story.stage(f"training {', '.join(jobs)}") as progress:
-        yield from side_by_side(jobs, progress)
+    if jobs:
+        with story.stage(f"training {', '.join(jobs)}") as progress:
+            yield from side_by_side(jobs, progress)
 
 
-def _given(result: Learned) -> Learned:
-    return result
+def _way(ground: Ground, found: Mapping[PpoSettings, Learned], seconds: float | None, seed: int) -> Iterator[Made]:
+    """The best of PPO's trainings, and parts of the way to it; nobody where there are none."""
+    if found:
+        bold = _ppo(ground, list(found.items()), seconds)
+        yield from (bold, *_towards(ground, bold.network, seed))
 
 
 def _ppo(ground: Ground, trainings: Sequence[tuple[PpoSettings, Learned]], seconds: float | None) -> Made:
@@ -171,8 +181,8 @@ def _ppo(ground: Ground, trainings: Sequence[tuple[PpoSettings, Learned]], secon
     return Made(BOLD, found.learned.network, about, params, curve=found.learned.curve, seconds=seconds)
 
 
-def _towards(ground: Ground, bold: TwoTower, settings: Settings) -> Iterator[Made]:
-    for name, network in parts(ground.clone.network, bold, ground.valid, ground.attributes, settings.seed):
+def _towards(ground: Ground, bold: TwoTower, seed: int) -> Iterator[Made]:
+    for name, network in parts(ground.clone.network, bold, ground.valid, ground.attributes, seed):
         about = f"{PARTS[name]:.0%} of the way from the log's own policy to PPO: what the log can follow more easily."
         yield Made(name, network, about, {"part": PARTS[name]})
 

@@ -15,9 +15,9 @@ SHARE = 0.1
 that have both signs: of their mean magnitude). A policy is trained for a gain over the log of that size or more; who is
 further off in level cannot be believed in differences.
 """
-PART_SHARE = 0.2
-"""The same for a fifth of the journey, of what happens there or, where that is less, in an average fifth: off by so
-much in one fifth alone it moves the whole by a 25th.
+PART_SHARE, MOVED = 0.2, 0.04
+"""The same for a part of the journey, of what happens there; or, where hardly anything does, by what moves the whole by
+a 25th. All parts together may be off by SHARE of the whole.
 """
 PLACE = 0.1
 """How far the mean place of an event in its window (0 = at the decision, 1 = at the next) may be off. With a decision a
@@ -30,12 +30,13 @@ PARTS = 5
 @dataclass(frozen=True, slots=True)
 class Pace:
     """One kind's events per decision in each part of the journey [PARTS or fewer]. upto: the last decision, 1 for the
-    first, of each part.
+    first, of each part; shares: of all decisions, how many are in it.
     """
 
     kind: str
     upto: tuple[int, ...]
     parts: tuple[Comparison, ...]
+    shares: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,9 @@ class Comparisons:
             if spec.kinds[k].value is not None:
                 amounts.append(replace(_compared(name, held_out, runs, ("value", "count")), stake=_size(real, k)))
             parts = [_compared(name, held_out, runs, ("counts", "reached"), p) for p in range(len(upto))]
-            paces.append(Pace(name, tuple(int(u) for u in upto), tuple(parts)))
+            reached = held_out.reached.sum(axis=1)
+            shares = tuple(float(share) for share in reached / max(float(reached.sum()), 1.0))
+            paces.append(Pace(name, tuple(int(u) for u in upto), tuple(parts), shares))
         return Comparisons(tuple(rates), tuple(paces), tuple(places), tuple(amounts))
 
     def checks(self) -> Iterator[Check]:
@@ -73,8 +76,8 @@ class Comparisons:
             yield agreement(f"rate:{found.what}", found, SHARE * found.real, luck(len(self.rates)), noun)
         many = sum(len(pace.parts) for pace in self.paces)
         for pace, whole in zip(self.paces, self.rates, strict=True):
-            parts = (_part_check(pace, p, whole.real, luck(many)) for p in range(len(pace.parts)))
-            yield max(parts, key=lambda c: c.strain)
+            parts = [_part_check(pace, p, whole.real, luck(many)) for p in range(len(pace.parts))]
+            yield max(*parts, _parts_check(pace, whole.real, luck(many)), key=lambda c: c.strain)
         for found in self.places:
             noun = f"mean place of {found.what} in the window"
             yield agreement(f"place:{found.what}", found, PLACE, luck(len(self.places)), noun)
@@ -102,8 +105,18 @@ def _part_check(pace: Pace, part: int, usual: float, deviations: float) -> Check
     found = pace.parts[part]
     first = 1 if part == 0 else pace.upto[part - 1] + 1
     noun = f"{pace.kind} events per decision, decisions {first} to {pace.upto[part]}"
-    check = agreement(f"pace:{pace.kind}", found, PART_SHARE * max(found.real, usual), deviations, noun)
+    tolerated = max(PART_SHARE * found.real, MOVED * usual / max(pace.shares[part], 1e-9))
+    check = agreement(f"pace:{pace.kind}", found, tolerated, deviations, noun)
     return replace(check, short=f"{check.short}, decisions {first} to {pace.upto[part]}")
+
+
+def _parts_check(pace: Pace, usual: float, deviations: float) -> Check:
+    """All parts together, by what luck does not explain in each: too many here and too few there is no agreement."""
+    beyond = [max(0.0, abs(part.difference) - deviations * part.error) for part in pace.parts]
+    moved = sum(share * gap for share, gap in zip(pace.shares, beyond, strict=True))
+    found = Comparison(pace.kind, usual, usual + moved, 0.0)
+    noun = f"{pace.kind} events per decision, all differences of parts of the journey added up"
+    return agreement(f"pace:{pace.kind}", found, SHARE * usual, deviations, noun)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,20 +5,23 @@ of them that know nothing of each other. What comes out is the same as one after
 """
 
 import os
+import pickle
 import signal
 import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache
 from pathlib import Path
+from pickle import PicklingError
 from typing import Generic, TypeVar
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed, effective_n_jobs, parallel_config
 from threadpoolctl import threadpool_limits
 
 from engine.clock import adopt_zones, known_zones
@@ -54,20 +57,22 @@ def workers() -> int:
     """
     told = os.environ.get(WORKERS, "")
     if not told:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return int(cpu_count())
     if not told.isdecimal() or int(told) < 1:
         raise TrainingError(f"{WORKERS}: found {told!r}, expected a whole number of processes, 1 or more")
     return int(told)
 
 
 def side_by_side(jobs: Mapping[str, Job[T]], progress: Progress, apart: bool = True) -> Iterator[Finished[T]]:
-    """Each job, by its name, as soon as it is finished. One alone, or with one worker, or not `apart`: one after the
-    other in this process; it takes seconds to start another.
+    """Each job, by its name, as soon as it is finished. One alone, with one worker, not `apart`, or where a process may
+    have no children: one after the other in this process. It takes seconds to start another.
 
     progress: told of all jobs together. Raises what a job raises; the others are stopped then, as they are when nobody
-    asks for the rest.
+    asks for the rest. Raises TrainingError where a process cannot be given its job, or ends without an answer.
     """
-    many = min(workers(), len(jobs)) if apart else 1
+    many = min(workers(), len(jobs))
+    with parallel_config(backend="loky"):
+        many = int(effective_n_jobs(many)) if apart and many > 1 else 1
     if many <= 1:
         for place, (name, job) in enumerate(jobs.items()):
             yield _done(name, job, _part(progress, place, len(jobs)))
@@ -78,7 +83,9 @@ def side_by_side(jobs: Mapping[str, Job[T]], progress: Progress, apart: bool = T
         seats = (_Seat(os.getpid(), place, file, known_zones()) for place in range(len(jobs)))
         calls = (delayed(_apart)(name, job, seat) for (name, job), seat in zip(jobs.items(), seats, strict=True))
         # copy-on-write: large arrays are written once, for all processes, and torch takes none that cannot be written
-        run = Parallel(many, return_as="generator_unordered", mmap_mode="c", pre_dispatch="n_jobs", batch_size=1)
+        run = Parallel(
+            many, "loky", return_as="generator_unordered", mmap_mode="c", pre_dispatch="n_jobs", batch_size=1
+        )
         with _watched(shares, progress), _ended(run(calls)) as results:
             for one in results:  # noqa: UP028, so that who stops asking is no news to joblib
                 yield one
@@ -104,24 +111,48 @@ class _Seat:
 
 
 def _apart(name: str, job: Job[T], seat: _Seat) -> Finished[T]:
-    """In a process of its own. Ctrl-C reaches all of a terminal's processes; the one that asked ends the others."""
+    """In a process of its own. Ctrl-C reaches all of a terminal's processes; the one that asked ends the others. Raises
+    TrainingError in the place of an error that cannot leave the process.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with(seat.asked_by)
     one_thread()
     adopt_zones(seat.zones)
-    return _done(name, job, partial(_tell, np.memmap(seat.file, np.float64, "r+"), seat))
+    shares = np.memmap(seat.file, np.float64, "r+")
+
+    def tell(done: int, total: int) -> None:
+        shares[seat.place] = done / max(total, 1)
+
+    try:
+        return _done(name, job, tell)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # whatever an error's own code does
+            raise TrainingError(f"{name}: {type(error).__name__}: {error}") from None
+        raise
 
 
-def _tell(shares: Floats, seat: _Seat, done: int, total: int) -> None:
-    if os.getppid() != seat.asked_by:
-        os._exit(1)  # killed; nobody waits for the result
-    shares[seat.place] = done / max(total, 1)
+@cache
+def _end_with(process: int) -> None:
+    """This process ends soon after its parent did: nobody waits for what it makes. Once for each."""
+
+    def watch() -> None:
+        while os.getppid() == process:
+            time.sleep(LOOK_EVERY)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
 def _ended(results: Generator[Finished[T], None, None]) -> Iterator[Iterator[Finished[T]]]:
-    """Ends what still runs."""
+    """Ends what still runs, and says what is wrong with processes, not with jobs."""
     try:
         yield results
+    except (PicklingError, BrokenExecutor) as error:
+        advice = f"a full disk (JOBLIB_TEMP_FOLDER names another) or too little memory; {WORKERS}=1 needs neither"
+        raise TrainingError(f"a process beside this one failed: {error}; perhaps {advice}") from None
     finally:
         with warnings.catch_warnings(action="ignore", category=UserWarning):
             results.close()

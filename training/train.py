@@ -18,7 +18,7 @@ from rich.console import Console
 from engine.errors import LogError
 from engine.spec import Spec
 from training import heat_maps, report
-from training.candidates import Ground, Settings, candidates
+from training.candidates import Ground, Settings, candidates, rank_of
 from training.certified import certified, check
 from training.clone import FitSettings, clone_behaviour
 from training.fit import fit_outcome_model
@@ -32,6 +32,7 @@ from training.quality import QualityReport, demand, tell
 from training.recipe import Code, Recipe, revived
 from training.recorded import COLUMNS, Recorded, by_channel, logged_shares, record, recorded, told_by_channel
 from training.seeds import COURAGE
+from training.side_by_side import workers
 from training.story import Story
 from training.threads import one_thread
 from training.tracking import Run, Tracking
@@ -140,6 +141,7 @@ def run(
     Raises SpecError, LogError, StoreError; TrainingError when the environment fails its certificate.
     """
     one_thread()
+    workers()  # a wrong number is told now, not after an hour
     story = Story(Console())
     declared = Spec.read(spec)
     data = read(declared, log, wishes.seed, story)
@@ -244,7 +246,7 @@ def train(spec: Spec, data: Data, plan: Plan, story: Story, records: tuple[Track
         story.say(f"kept from before: {', '.join(done)}")
     for made in candidates(ground, plan.candidates, story, done):
         found.append(record(ground, made, tracking, parent, experiment))
-    _compare(ground, found, story, (tracking, parent))
+    _compare(ground, sorted(found, key=lambda one: rank_of(one.name)), story, (tracking, parent))
 
 
 def _compare(ground: Ground, found: Sequence[Recorded], story: Story, records: tuple[Tracking, Run]) -> None:

@@ -8,6 +8,7 @@ from engine.bundle import Bundle
 from engine.errors import TrainingError
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
+from training.candidates import rank_of
 from training.journeys import Journeys, Shares
 from training.logs import read_log
 from training.tracking import CHAMPION, Tracking
@@ -43,7 +44,7 @@ class Trained:
         has no candidate yet.
         """
         parent = run or tracking.latest()
-        children = tracking.candidates(parent)
+        children = sorted(tracking.candidates(parent), key=lambda child: rank_of(child.name))
         if not children:
             raise TrainingError(f"run {parent}: found no candidate with a bundle; `nextbest train` makes them")
         record = tracking.record(parent)

@@ -56,6 +56,7 @@ def test_a_served_policy_comes_back_from_a_pickle_as_it_was(tmp_path: Path) -> N
     clone = clone_behaviour(spec, log, log, FitSettings(seed=1, epochs=1)).network
     bundle = export_bundle(clone, spec, {"name": "clone"}, tmp_path / "clone")
     attributes = spec.attributes.encode(spec.catalogue)
+    assert bundle.policy.with_catalogue(attributes[:3])._network is bundle.policy._network
     for policy in (Bundle.load(tmp_path / "clone").policy, bundle.policy.with_catalogue(attributes[:3])):
         again = pickle.loads(pickle.dumps(policy))
         assert (again.version, again.actions) == (policy.version, policy.actions)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -39,12 +40,10 @@ def fail(progress: Progress) -> tuple[int, float]:
 
 
 def spin(file: Path, progress: Progress) -> tuple[int, float]:
-    """Works for minutes, and tells so."""
+    """Works for minutes, and tells nothing."""
     file.with_suffix(".new").write_text(str(os.getpid()))
     file.with_suffix(".new").rename(file)
-    for done in range(6_000):
-        time.sleep(0.05)
-        progress(done, 6_000)
+    time.sleep(600)
     return os.getpid(), 0.0
 
 
@@ -163,7 +162,46 @@ def test_a_wrong_number_of_workers_is_named(told: str, monkeypatch: pytest.Monke
 
 def test_without_a_word_all_processors_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(WORKERS, raising=False)
-    assert workers() == len(os.sched_getaffinity(0))
+    assert workers() == joblib.cpu_count()
+
+
+def stubborn(progress: Progress) -> tuple[int, float]:
+    raise StubbornError(1, "two")
+
+
+def lost(progress: Progress) -> tuple[int, float]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0, 0.0
+
+
+class StubbornError(Exception):
+    """Cannot be made from its own arguments again, as a pickle would."""
+
+    def __init__(self, one: int, two: str) -> None:
+        super().__init__(f"found {one}, expected {two}")
+
+
+def test_an_error_that_cannot_be_pickled_is_told_by_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(WORKERS, "2")
+    jobs: dict[str, Job[tuple[int, float]]] = {"bad": stubborn, "fast": partial(double, np.ones(3), 0.0)}
+    with pytest.raises(TrainingError, match="bad: StubbornError: found 1, expected two"):
+        list(side_by_side(jobs, _quiet))
+
+
+def test_a_process_that_was_killed_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(WORKERS, "2")
+    jobs: dict[str, Job[tuple[int, float]]] = {"bad": lost, "long": partial(double, np.ones(3), 5.0)}
+    with pytest.raises(TrainingError, match=f"JOBLIB_TEMP_FOLDER.*too little memory; {WORKERS}=1"):
+        list(side_by_side(jobs, _quiet))
+
+
+def test_where_no_process_may_have_children_jobs_run_one_after_the_other(tmp_path: Path) -> None:
+    environment = {**os.environ, WORKERS: "2", "PYTHONPATH": str(ROOT), "JOBLIB_MULTIPROCESSING": "0"}
+    asks = "from tests.training.test_side_by_side import *; from tests.training.test_side_by_side import _quiet\n"
+    asks += "jobs = {n: partial(double, np.ones(3), 0.0) for n in 'ab'}\n"
+    asks += "print([(one.name, one.result == (os.getpid(), 6.0)) for one in side_by_side(jobs, _quiet)])"
+    done = subprocess.run([sys.executable, "-c", asks], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[('a', True), ('b', True)]"
 
 
 def _quiet(done: int, total: int) -> None:
