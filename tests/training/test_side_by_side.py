@@ -111,6 +111,8 @@ def test_who_stops_asking_stops_the_rest(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 ASKS = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever started the tests may have it ignored
 from functools import partial
 from pathlib import Path
 from training.side_by_side import side_by_side
@@ -131,12 +133,15 @@ def test_nobody_works_on_for_who_is_gone(how: signal.Signals, tmp_path: Path) ->
         wait_for(lambda: all((tmp_path / f"{n}.pid").exists() for n in (0, 1)))
         working = [int((tmp_path / f"{n}.pid").read_text()) for n in (0, 1)]
         assert asks.pid not in working
-        if how == signal.SIGINT:
-            os.killpg(asks.pid, how)
-        else:
-            asks.send_signal(how)
-        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in working))
-        _, told = asks.communicate(timeout=60)
+        try:
+            if how == signal.SIGINT:
+                os.killpg(asks.pid, how)
+            else:
+                asks.send_signal(how)
+            wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in working))
+            _, told = asks.communicate(timeout=60)
+        finally:
+            asks.kill()
     if how == signal.SIGINT:
         assert told.count(b"Traceback") == 1  # its own: nobody catches KeyboardInterrupt here
         assert b"KeyboardInterrupt" in told.splitlines()[-1]
