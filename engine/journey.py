@@ -61,7 +61,7 @@ class JourneyState:
         return JourneyState(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     @staticmethod
-    def joined(parts: Sequence["JourneyState"]) -> "JourneyState":
+    def concat(parts: Sequence["JourneyState"]) -> "JourneyState":
         """The rows of all parts, one part after the other."""
         return JourneyState(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(JourneyState)))
 

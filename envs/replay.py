@@ -65,7 +65,7 @@ class Replay:
         )
 
     @staticmethod
-    def joined(parts: Sequence["Replay"]) -> "Replay":
+    def concat(parts: Sequence["Replay"]) -> "Replay":
         """The journeys of all parts, one part after the other. All must be equally wide: copies of one replay are."""
         first = np.cumsum([0, *(len(part) for part in parts[:-1])])
         events = [replace(p.history, row=p.history.row + start) for p, start in zip(parts, first, strict=True)]
@@ -74,7 +74,7 @@ class Replay:
         return Replay(
             customer_id=[name for part in parts for name in part.customer_id],
             **{name: np.concatenate([getattr(part, name) for part in parts]) for name in arrays},
-            initial=JourneyState.joined([part.initial for part in parts]),
+            initial=JourneyState.concat([part.initial for part in parts]),
             moment=np.concatenate(moments) if moments else None,
             history=EventColumns.concat(events),
             hidden={name: np.concatenate([part.hidden[name] for part in parts]) for name in parts[0].hidden},

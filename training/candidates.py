@@ -147,7 +147,7 @@ def _learned(ground: Ground, settings: Settings, story: Story, done: Container[s
             yield replace(one.result, seconds=one.seconds)
         else:
             own, seconds = new[one.name], seconds + one.seconds
-            found[own] = ground.kept.once(ppo_form(own), partial(replace, one.result))
+            found[own] = ground.kept.keep(ppo_form(own), one.result)
     if new:
         took = seconds if len(new) == len(asked) else None
         way = _way(ground, {own: found[own] for own in asked}, took, settings.seed)

@@ -31,7 +31,6 @@ from training.logs import quality, read_log
 from training.oracle import LogOracle, Oracle, world_of
 from training.quality import demand, tell
 from training.rollout import returns
-from training.side_by_side import workers
 from training.story import Story
 from training.support import Support
 from training.threads import one_thread
@@ -172,7 +171,6 @@ def run(
     TrainingError.
     """
     one_thread()
-    workers()  # a wrong number is told now, not after an hour
     log, truth = logs
     story = Story(Console())
     if candidates:

@@ -25,7 +25,7 @@ def judge_all(
         name: partial(_judged, judge, policy, errors[name] if errors else None) for name, policy in policies.items()
     }
     apart = judge.decisions >= WORTH_A_PROCESS
-    found = {one.name: one.result for one in side_by_side(jobs, progress or _silent, apart)}
+    found = {one.name: one.result for one in side_by_side(jobs, progress, apart)}
     return {name: found[name] for name in policies}
 
 
@@ -33,7 +33,3 @@ def _judged(judge: Judge, policy: Policy, error: float | None, progress: Progres
     found = judge.judge(policy, error)
     progress(1, 1)
     return found
-
-
-def _silent(done: int, total: int) -> None:
-    """Nobody watches."""

@@ -55,11 +55,14 @@ class Kept:
 
     def once(self, form: Form[T], make: Callable[[], T]) -> T:
         """What is kept; else what `make` makes, kept. Raises TrainingError if a file cannot be read or written."""
+        return self.get(form) if self.has(form) else self.keep(form, make())
+
+    def keep(self, form: Form[T], made: T) -> T:
+        """What was just made, written and read back. Raises TrainingError if a file cannot be."""
         if self.folder is None:
-            return make()
+            return made
         file = self.folder / form.where
-        if not file.is_file():
-            _whole(file, partial(form.write, make()))
+        _whole(file, partial(form.write, made))
         return _read(form, file)
 
     def get(self, form: Form[T]) -> T:

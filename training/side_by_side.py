@@ -21,17 +21,14 @@ from pickle import PicklingError
 from typing import Generic, TypeVar
 
 import numpy as np
-from joblib import Parallel, cpu_count, delayed, effective_n_jobs, parallel_config
+from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 from threadpoolctl import threadpool_limits
 
 from engine.clock import adopt_zones, known_zones
 from engine.errors import TrainingError
 from engine.records import Floats
 from training.clone import Progress
-from training.threads import one_thread
-
-WORKERS = "NEXTBEST_WORKERS"
-"""Environment variable: processes at a time, 1 = none but this one."""
+from training.threads import WORKERS, one_thread, workers
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at how far the jobs are."""
@@ -51,26 +48,16 @@ class Finished(Generic[T]):
     seconds: float
 
 
-def workers() -> int:
-    """Processes at a time: what WORKERS says, else the processors that this process may use. Raises TrainingError for
-    anything but a whole number from 1 on.
-    """
-    told = os.environ.get(WORKERS, "")
-    if not told:
-        return int(cpu_count())
-    if not told.isdecimal() or int(told) < 1:
-        raise TrainingError(f"{WORKERS}: found {told!r}, expected a whole number of processes, 1 or more")
-    return int(told)
-
-
-def side_by_side(jobs: Mapping[str, Job[T]], progress: Progress, apart: bool = True) -> Iterator[Finished[T]]:
+def side_by_side(
+    jobs: Mapping[str, Job[T]], progress: Progress | None = None, apart: bool = True
+) -> Iterator[Finished[T]]:
     """Each job, by its name, as soon as it is finished. One alone, with one worker, not `apart`, or where a process may
     have no children: one after the other in this process. It takes seconds to start another.
 
     progress: told of all jobs together. Raises what a job raises; the others are stopped then, as they are when nobody
     asks for the rest. Raises TrainingError where a process cannot be given its job, or ends without an answer.
     """
-    many = min(workers(), len(jobs))
+    progress, many = progress or _silent, min(workers(), len(jobs))
     with parallel_config(backend="loky"):
         many = int(effective_n_jobs(many)) if apart and many > 1 else 1
     if many <= 1:
@@ -179,3 +166,7 @@ def _watched(shares: Floats, progress: Progress) -> Iterator[None]:
 def _part(progress: Progress, place: int, many: int) -> Progress:
     """Progress of one job among `many`."""
     return lambda done, total: progress(round(1000 * (place + done / max(total, 1))), 1000 * many)
+
+
+def _silent(done: int, total: int) -> None:
+    """Nobody watches."""

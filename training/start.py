@@ -13,7 +13,6 @@ from engine.spec import Spec
 from training import report
 from training import train as fresh
 from training.recipe import Code, Recipe, revived
-from training.side_by_side import workers
 from training.story import Story
 from training.threads import one_thread
 from training.tracking import Tracking
@@ -66,7 +65,6 @@ def do_again(run_id: str, log: str | None = None, experiment: str | None = None,
     Raises TrainingError when the run has no recipe or the log is not the same any more; LogError.
     """
     one_thread()
-    workers()  # a wrong number is told now, not after an hour
     tracking, story = Tracking(store), Story(Console())
     recipe, spec = Recipe.of(tracking, run_id)
     code = Code.now()
@@ -102,7 +100,6 @@ def go_on(
     libraries are not those that it began with: what is kept would not go with what is still to come.
     """
     one_thread()
-    workers()  # a wrong number is told now, not after an hour
     tracking, story = Tracking(store), Story(Console())
     if run_id == LATEST:
         place = {"log": fresh.place_of(log) if log else None, "spec": str(spec.resolve()) if spec else None}

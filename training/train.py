@@ -32,7 +32,6 @@ from training.quality import QualityReport, demand, tell
 from training.recipe import Code, Recipe, revived
 from training.recorded import COLUMNS, Recorded, by_channel, logged_shares, record, recorded, told_by_channel
 from training.seeds import COURAGE
-from training.side_by_side import workers
 from training.story import Story
 from training.threads import one_thread
 from training.tracking import Run, Tracking
@@ -141,7 +140,6 @@ def run(
     Raises SpecError, LogError, StoreError; TrainingError when the environment fails its certificate.
     """
     one_thread()
-    workers()  # a wrong number is told now, not after an hour
     story = Story(Console())
     declared = Spec.read(spec)
     data = read(declared, log, wishes.seed, story)

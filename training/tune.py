@@ -22,7 +22,6 @@ from training.kept import Kept, certificate_form, clone_form, model_form, ppo_fo
 from training.network import NetworkPolicy
 from training.recipe import Code, Recipe, revived
 from training.search import Search, before, given, learn, search, show, space, to_beat, tuned
-from training.side_by_side import workers
 from training.start import log_of
 from training.story import Story
 from training.study import Study, Try, best
@@ -44,7 +43,6 @@ def run(run_id: str | None, trials: int, seconds: int | None, seed: int, store: 
     those that it was made with, or when there are too few validation customers to judge anybody; StoreError.
     """
     one_thread()
-    workers()  # a wrong number is told now, not after an hour
     tracking, story = Tracking(store), Story(Console())
     base = run_id or tracking.latest()
     if tracking.record(base).info.status != "FINISHED":

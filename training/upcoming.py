@@ -27,4 +27,4 @@ def with_upcoming(spec: Spec, replay: Replay) -> Replay:
         return replay
     first = float(replay.decided_at[:, 0].min())
     later = [replay.later(float(np.ceil((at - first) / WEEK)) * WEEK) for at in new]
-    return Replay.joined([*[replay] * len(later), *later])
+    return Replay.concat([*[replay] * len(later), *later])

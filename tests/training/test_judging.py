@@ -20,7 +20,7 @@ from training.judge import Judge
 from training.judging import judge_all
 from training.members import OutcomeSettings
 from training.network import NetworkPolicy
-from training.side_by_side import WORKERS
+from training.threads import WORKERS
 
 PLACE = world("confounded")
 

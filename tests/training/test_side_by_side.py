@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from engine.clock import zone_id, zone_name
 from engine.errors import TrainingError
 from training.clone import Progress
-from training.side_by_side import WORKERS, Job, side_by_side, workers
+from training.side_by_side import Job, side_by_side
+from training.threads import WORKERS, workers
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -28,7 +28,8 @@ from training.logs import read_log
 from training.members import OutcomeSettings
 from training.network import NetworkPolicy
 from training.seeds import COURAGE, best_of, tries
-from training.side_by_side import WORKERS, side_by_side
+from training.side_by_side import side_by_side
+from training.threads import WORKERS
 from training.tracking import Tracking
 from training.trained import EARLIER, Trained
 

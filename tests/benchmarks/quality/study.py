@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from training.side_by_side import WORKERS
+from training.threads import WORKERS
 
 ROOT = Path(__file__).resolve().parents[3]
 KEPT = Path(__file__).parent / "kept"
