@@ -7,6 +7,7 @@ the gate.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -31,12 +32,13 @@ from training.propensities import propensities_of
 from training.reward_model import TreeModel
 from training.segments import Segment, segments
 from training.shrinkage import Chosen, tuned_doubly_robust
-from training.state_weights import MOST_REMOVED, MarginalWeights, StateWeigher
+from training.state_weights import MarginalWeights, StateWeigher
 from training.support import (
     Support,
     carrying,
     effective_sample_size,
     support_of,
+    too_far,
     too_few,
     too_rare,
     unsupported_mass,
@@ -59,9 +61,8 @@ FOLDS = 5
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """An estimator's ratios, the effective sample size they rest on, and why they must not be read (or ""). leeway: by
-    how much both ends of its interval are moved outwards. w: the weights [N] of rewards whose luck the environment
-    knows; None = it is not asked. doubt: as of `Estimate`.
+    """An estimator's ratios, the effective sample size they rest on, and why they must not be read (or ""). leeway:
+    by how much its interval is stretched at both ends. w: weights [N] of rewards whose luck the environment knows.
     """
 
     method: str
@@ -153,7 +154,7 @@ class Judge:
         if self._trees:
             fitted = self._trees.better(fitted, chances)
         best = values or fitted
-        weighed = self._weigh(ratio, best)
+        weighed = self._weigh(ratio, chances, best)
         answers = self._one_step(weighed, fitted) if self.one_step else self._journeys(rho, weighed, (best, fitted))
         gains = tuple(self._estimate(a, support, a.ratios.minus(self._logged), 1.0) for a in answers)
         first = answers[0]
@@ -178,19 +179,24 @@ class Judge:
             side=side,
         )
 
-    def _weigh(self, ratio: Floats, fitted: Fitted) -> _Weighed:
+    def _weigh(self, ratio: Floats, chances: Floats32, fitted: Fitted) -> _Weighed:
         """One decision's weight is its ratio; a longer journey's hang on its states as well."""
         if self._weigher is None:
             return _Weighed(ratio, float(effective_sample_size(ratio)), 0.0, lambda _: np.zeros(self.customers))
-        found = self._weigher.fit(ratio, fitted.v, lambda w: self._corrected(w, fitted).minus(self._logged).influence())
+        found = self._weigher.fit(ratio, chances, fitted.v, partial(self._pulls, fitted))
         ess = float(effective_sample_size(found.w)) * self.customers / len(self._test)
         return _Weighed(found.w, ess, found.removed, found.noise, found.whole())
 
-    def _corrected(self, weights: MarginalWeights | _Weighed, fitted: Fitted) -> Ratios:
-        """Marginal DR with these weights, their own noise in it."""
+    def _corrected(self, weights: MarginalWeights | _Weighed, fitted: Fitted) -> tuple[Ratios, Floats]:
+        """Marginal DR with these weights, and their own noise."""
         r, d, w, q, v = self._reward, self._discount, *(self._pad(x) for x in (weights.w, fitted.q, fitted.v))
         errors = sequential.temporal_differences(r, d, q, v)
-        return sequential.marginal_doubly_robust(r, d, w, q, v).plus(weights.noise(self._flat(errors)))
+        return sequential.marginal_doubly_robust(r, d, w, q, v), weights.noise(self._flat(errors))
+
+    def _pulls(self, fitted: Fitted, weights: MarginalWeights) -> tuple[Floats, Floats]:
+        """How far each customer moves the gain, with weights that are known, and with their noise."""
+        found, noise = self._corrected(weights, fitted)
+        return found.minus(self._logged).influence(), found.plus(noise).minus(self._logged).influence()
 
     def _one_step(self, weighed: _Weighed, fitted: Fitted) -> list[_Answer]:
         r, w, q, v = self._test.reward, weighed.w, fitted.q, fitted.v
@@ -213,11 +219,11 @@ class Judge:
         r, d, w = self._reward, self._discount, self._pad(weighed.w)
         (q, v), own = (self._pad(x) for x in (models[0].q, models[0].v)), models[1]
         whole, marginal = float(effective_sample_size(rho).min()), weighed.ess
-        corrected = self._corrected(weighed, models[0])
+        corrected = Ratios.plus(*self._corrected(weighed, models[0]))
         weighted = sequential.marginal_importance_sampling(r, d, w)
         told = sequential.direct_method(v).value()  # of those who were cut nobody but the model has said anything
         leeway = weighed.removed * max(abs(corrected.value() - told), abs(told - self._logged.value()))
-        found = (
+        answers = (
             corrected,
             weighted.plus(weighed.noise(self._flat(d * r))),
             sequential.weighted_doubly_robust(r, d, rho, q, v),
@@ -227,11 +233,11 @@ class Judge:
             sequential.direct_method(self._pad(own.v)),
         )
         carried = carrying(corrected.minus(self._logged).influence())
-        enough = (too_few(marginal) or _too_far(weighed.removed) or too_rare(carried), too_few(whole))
+        enough = (too_few(marginal) or too_far(weighed.removed) or too_rare(carried), too_few(whole))
         rests: list[tuple[float, str, float, Floats | None, float | None]]
         rests = [(marginal, enough[0], leeway, weighed.w, None)] * 2 + [(whole, enough[1], 0.0, None, None)] * 4
         rests.append((marginal, "", 0.0, None, own.doubt))
-        return [_Answer(n, x, *rest) for n, x, rest in zip(SEQUENTIAL, found, rests, strict=True)]
+        return [_Answer(n, x, *rest) for n, x, rest in zip(SEQUENTIAL, answers, rests, strict=True)]
 
     def _estimate(self, answer: _Answer, support: Support, ratios: Ratios | Chosen, less: float = 0.0) -> Estimate:
         """One answer as an estimate of these ratios, or as a refusal. less: the weight that rewards have in what was
@@ -292,9 +298,3 @@ class Judge:
     def _rng(self) -> np.random.Generator:
         """The same for every estimate: policies are compared on the same resamples."""
         return np.random.default_rng(self._seed)
-
-
-def _too_far(removed: float) -> str:
-    if removed <= MOST_REMOVED:
-        return ""
-    return f"{removed:.0%} of its weights had to be cut: too few customers of the log were treated like that"

@@ -5,8 +5,10 @@ The weight of a state is what those who came to it carry, w(s') = E[w(s) · ρ |
 importance sampling (Liu, Li, Tang & Zhou 2018; Xie, Ma & Wang 2019). Here log w is linear in the state, so no weight is
 negative, and its score equations balance the state as a linear weight's do. A full state is nearly the whole history,
 and so are its weights: few customers carry them. What must be balanced at least is what the state is worth to the
-policy (a prognostic score: Hansen 2008; for off-policy evaluation, state abstraction: Pavse & Hanna 2023). So the rest
-is held down by a ridge, as little as leaves enough customers with weight, and enough of them with a say in the noise.
+policy (a prognostic score: Hansen 2008; for off-policy evaluation, state abstraction: Pavse & Hanna 2023) and what the
+policy does there, as cells of alike states: who writes after four days of rest never meets customers who have rested
+for a week, and no log-linear weight of days says so. So the rest is held down by a ridge, as little as leaves enough
+customers with weight, and enough of them with a say in the noise.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,8 +16,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from engine.records import Bools, Floats, Floats32, Ints
+from engine.records import HOLD, Bools, Floats, Floats32, Ints
+from training.cells import cells
 from training.fitted import Basis, Panel
+from training.flow import Flow, weights_of
 from training.support import LEAST_ESS, carrying, effective_sample_size
 
 PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
@@ -32,20 +36,25 @@ does, it is the ridge that leaves it to most. Nothing is cut for it: near the lo
 the noise is small because the log has no say at all.
 """
 
-MOST_REMOVED = 0.4
-"""The largest share of the weights that may be cut: then nobody is left who was treated as the policy does."""
+NOISY = float(np.sqrt(2.0))
+"""Standard error of an estimate at most, with the noise of the weights themselves, in that without it: where they add
+more than there is, a larger ridge says the same with less.
+"""
 
-SCORE_PENALTY = 0.01
-"""The ridge on the score itself."""
-
-REACH, STEP = float(np.log(1e3)), 2.0
-"""The largest log-weight of a state; how far a Newton step may move one."""
+SCORE_PENALTY, SCORE = 0.01, 2
+"""The ridge on the score and the cells; the column of the score among what is always balanced."""
 
 MOST_FITTED = 40_000
 """Decisions that weights are fitted to at most; the other customers are weighed by what these say."""
 
 CLIP = 4.0
 """Standard deviations beyond which a column counts as that far."""
+
+MOST_CELLS, IN_A_CELL = 48, 20.0
+"""Cells of alike states at most, and customers for each of them."""
+
+TELLING = 1e-4
+"""The least standard deviation of what a policy does for it to tell states apart."""
 
 AGAIN, OWN = 6, 4
 """Newton steps for each further penalty, and for each fold."""
@@ -107,7 +116,7 @@ class StateWeigher:
         """fold: Ints [J], each customer's fold, 0..; at least two folds. traits: Ints [J] each, the place of
         what a customer is and stays among what there is, -1 = unknown.
         """
-        self.panel, self._fold = panel, fold[panel.customer]
+        self.panel, self._basis, self._fold = panel, basis, fold[panel.customer]
         x, crossed = basis.state(panel.observation, panel.left)
         ahead = panel.left[:, None].astype(np.float32)
         across = crossed[:, 2:]
@@ -123,34 +132,44 @@ class StateWeigher:
         self._rows = np.flatnonzero(np.isin(panel.customer, some))
 
     def fit(
-        self, ratio: Floats, score: Floats, pull: Callable[[MarginalWeights], Floats] | None = None
+        self,
+        ratio: Floats,
+        chances: Floats32,
+        score: Floats,
+        pull: Callable[[MarginalWeights], tuple[Floats, Floats]] | None = None,
     ) -> MarginalWeights:
-        """ratio: Floats [N], π / μ of what was done. score: Floats [N], what the state is worth to the policy. pull:
-        how much each customer [J] moves what is estimated with such weights; None = nothing is.
+        """ratio: Floats [N], π / μ of what was done. chances: [N, n], of the policy. score: Floats [N], what the state
+        is worth to it. pull: how much each customer [J] moves what is estimated with such weights, as if they were
+        known, and with their own noise; None = nothing is.
         """
-        x = np.concatenate([self._core(score), self._rest], axis=1)
-        seen, beta = _Flow.of(self.panel, x, ratio, self._rows), np.zeros(x.shape[1])
+        core = self._core(score)
+        alike = _standard(self._alike(chances, core[:, SCORE]))
+        x = np.concatenate([core, alike, self._rest], axis=1)
+        balanced = core.shape[1] + alike.shape[1]
+        seen, beta = Flow.of(self.panel, x, ratio, self._rows), np.zeros(x.shape[1])
         best, most = None, 0.0
         for penalty in PENALTIES:
-            beta = seen.solved(beta, _ridge(x.shape[1], penalty), AGAIN if best else self.panel.longest)
-            if best and self._ess(self._carried(_weights(x, beta), ratio)) < self._enough:
+            ridge = _ridge(x.shape[1], balanced, penalty)
+            beta = seen.solved(beta, ridge, AGAIN if best else self.panel.longest)
+            if best and self._ess(self._carried(weights_of(x, beta), ratio)) < self._enough:
                 break
-            found = self._fitted(seen, x, ratio, (penalty, beta))
-            carried = carrying(pull(found)) if pull else STEADY
-            if best is None or (carried >= min(STEADY, most) and found.removed <= best.removed):
+            found = self._fitted(seen, x, ratio, (penalty, ridge, beta))
+            carried, quiet = _noise(pull(found)) if pull else (STEADY, True)
+            if best is None or (carried >= min(STEADY, most) and quiet and found.removed <= best.removed):
                 best, most = found, carried
         assert best is not None
         return best
 
-    def _fitted(self, seen: "_Flow", x: Floats32, ratio: Floats, place: tuple[float, Floats]) -> MarginalWeights:
-        """The weights at this penalty, whose β over all customers is known; own customers' by all other folds."""
-        penalty, beta = place
-        ridge = _ridge(x.shape[1], penalty)
-        state = _weights(x, beta)
+    def _fitted(self, seen: "Flow", x: Floats32, ratio: Floats, place: tuple[float, Floats, Floats]) -> MarginalWeights:
+        """The weights at this penalty and ridge, whose β over all customers is known; own customers' by all other
+        folds.
+        """
+        penalty, ridge, beta = place
+        state = weights_of(x, beta)
         for k in range(int(self._fold.max()) + 1):
             others = self._rows[self._fold[self._rows] != k]
             own = self._rows[self._fold[self._rows] == k]
-            state[own] = _weights(x[own], _Flow.of(self.panel, x, ratio, others).solved(beta, ridge, OWN))
+            state[own] = weights_of(x[own], Flow.of(self.panel, x, ratio, others).solved(beta, ridge, OWN))
         w, bend, moves = self._carried(state, ratio), seen.bend(beta, ridge), seen.moves(beta)
         whose, whole = (self.panel.customer, self.panel.step), np.zeros(len(w), np.bool_)
         found = MarginalWeights(w, 0.0, penalty, w, *whose, x, self._rows, whole, bend, moves)
@@ -164,6 +183,15 @@ class StateWeigher:
         kept = np.minimum(w, level)
         removed = 1 - float(kept.sum()) / max(float(w.sum()), 1e-300)
         return replace(found, w=self._normalised(kept), removed=removed, _cut=w > level)
+
+    def _alike(self, chances: Floats32, score: Floats32) -> Floats32:
+        """The cells [N, c] of states where the policy does the same and that are worth the same to it."""
+        does = np.concatenate([chances[:, [HOLD]], chances @ self._basis.table], axis=1)
+        told = _standard(does[:, does.std(axis=0) > TELLING])
+        worth = score[:, None] * np.float32(np.sqrt(max(told.shape[1], 1)))
+        seen = np.concatenate([self.panel.observation, self.panel.left[:, None].astype(np.float32)], axis=1)
+        most = min(MOST_CELLS, int(self._customers / IN_A_CELL))
+        return cells(seen, np.concatenate([told, worth], axis=1), self._rows, most)
 
     def _core(self, score: Floats) -> Floats32:
         """What is always balanced, [N, 5]: 1, left, the score against others at the same decision, bent and crossed."""
@@ -219,68 +247,21 @@ class StateWeigher:
         return low
 
 
+def _noise(pulls: tuple[Floats, Floats]) -> tuple[float, bool]:
+    """How many customers carry an estimate's noise, and whether the weights' own is no more than all else."""
+    known, whole = pulls
+    return carrying(whole), bool(whole.std() <= NOISY * known.std())
+
+
 def _large(trait: Ints) -> Ints:
     """The places [J] that have LEAST_ESS customers at least; the others count as unknown."""
     known = np.bincount(trait[trait >= 0], minlength=1)
     return np.where((trait >= 0) & (known[trait] >= LEAST_ESS), trait, -1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Flow:
-    """What carries weights forward: x [M, p], discount [M], ratio [M] and which decisions are first, of M decisions of
-    whole customers in order.
-    """
-
-    x: Floats
-    discount: Floats
-    ratio: Floats
-    follow: Ints
-
-    @staticmethod
-    def of(panel: Panel, x: Floats32, ratio: Floats, rows: Ints) -> "_Flow":
-        follow = np.flatnonzero(panel.step[rows] > 0)
-        return _Flow(x[rows].astype(np.float64), panel.discount[rows], ratio[rows], follow)
-
-    def solved(self, beta: Floats, ridge: Floats, rounds: int) -> Floats:
-        """β after so many Newton steps of Σ d x (w_before · ρ − exp(xᵀβ)) = Λβ, each of a Poisson regression whose
-        targets the last step made.
-        """
-        many = self.discount.sum()
-        for _ in range(rounds):
-            w = _weights(self.x, beta)
-            slope = self.x.T @ (self.discount * (self._carried(w) - w)) - many * ridge * beta
-            bend = (self.x * (self.discount * w)[:, None]).T @ self.x + np.diag(many * ridge)
-            move = np.linalg.solve(bend, slope)
-            beta = beta + move * min(1.0, STEP / max(float(np.abs(self.x @ move).max()), 1e-9))
-        return beta
-
-    def bend(self, beta: Floats, ridge: Floats) -> Floats:
-        """[p, p], the derivative of what `solved` brings to 0, with the other sign; its targets move as well."""
-        w, many = _weights(self.x, beta), self.discount.sum()
-        before, after = self.follow - 1, self.follow
-        carried = self.discount[after] * w[before] * self.ratio[before]
-        still = (self.x * (self.discount * w)[:, None]).T @ self.x + np.diag(many * ridge)
-        return np.asarray(still - (self.x[after] * carried[:, None]).T @ self.x[before], np.float64)
-
-    def moves(self, beta: Floats) -> Floats:
-        """[M, p]: what each decision adds to what `solved` brings to 0."""
-        w = _weights(self.x, beta)
-        return self.x * (self.discount * (self._carried(w) - w))[:, None]
-
-    def _carried(self, w: Floats) -> Floats:
-        """What each decision's state was reached with: 1 at first, else what was there before, times ρ."""
-        found = np.ones(len(w))
-        found[self.follow] = w[self.follow - 1] * self.ratio[self.follow - 1]
-        return found
-
-
-def _weights(x: Floats | Floats32, beta: Floats) -> Floats:
-    return np.asarray(np.exp(np.clip(x @ beta.astype(x.dtype), -20.0, REACH)), np.float64)
-
-
-def _ridge(size: int, penalty: float) -> Floats:
+def _ridge(size: int, balanced: int, penalty: float) -> Floats:
     ridge = np.full(size, penalty)
-    ridge[:2], ridge[2:5] = 1e-6, SCORE_PENALTY
+    ridge[:2], ridge[2:balanced] = 1e-6, SCORE_PENALTY
     return ridge
 
 

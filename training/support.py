@@ -12,6 +12,9 @@ LEAST_ESS = 30.0
 LEAST_CARRYING = 3.0
 """The fewest customers that the noise of an estimate may come from (`carrying`)."""
 
+MOST_REMOVED = 0.4
+"""The largest share of the weights that may be cut: then nobody is left who was treated as the policy does."""
+
 MOST_UNSUPPORTED = 0.05
 """The largest share of a policy's probability that may lie on actions the log never took."""
 
@@ -119,3 +122,10 @@ def too_rare(carried: float) -> str:
     return (
         f"its noise comes from {carried:.1f} customers, needed at least {LEAST_CARRYING:.0f}: a few rare rewards decide"
     )
+
+
+def too_far(removed: float) -> str:
+    """Why an estimate must not be read of whose weights this share had to be cut, or ""."""
+    if removed <= MOST_REMOVED:
+        return ""
+    return f"{removed:.0%} of its weights had to be cut: too few customers of the log were treated like that"

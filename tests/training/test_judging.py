@@ -44,8 +44,8 @@ def test_side_by_side_as_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(judging, "WORTH_A_PROCESS", 1)
     together = judge_all(judge, policies, errors, lambda done, total: told.append((done, total)))
     assert list(together) == list(alone) == list(policies)
+    assert together["bundle"].bound is not None
     for name, found in together.items():
-        assert found.bound is not None
         assert repr(asdict(found)) == repr(asdict(alone[name])), name
         assert found.bound == judge.judge(policies[name], errors[name]).bound
     assert told == sorted(told)

@@ -6,10 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.records import Floats, Ints
+from engine.records import Floats, Floats32, Ints
+from envs.small.fatigue import REST, Fatigue
+from envs.worlds import world
+from tests.training.known_logs import logged
 from tests.training.test_fitted import CANDIDATE, LOGGED, STEPS, chances, estimate, fit, live, on_policy, ratios, value
 from training.fitted import Basis, Fitted, FittedEvaluator, Panel
 from training.intervals import Ratios, interval, mean_of
+from training.ope import taken
+from training.panels import panel_of
 from training.state_weights import PENALTIES, STEADY, MarginalWeights, StateWeigher
 from training.support import LEAST_CARRYING, LEAST_ESS, carrying, effective_sample_size
 
@@ -18,13 +23,13 @@ def fold_of(panel: Panel) -> Ints:
     return np.random.default_rng(0).permutation(int(panel.customer.max()) + 1) % 5
 
 
-def weigh(panel: Panel, propensity: Floats, policy: tuple[float, float]) -> tuple[StateWeigher, Floats, Floats]:
-    """What makes weights, and the ratio and score that it makes them from."""
+def weigh(panel: Panel, propensity: Floats, policy: tuple[float, float]) -> tuple[StateWeigher, Floats, Floats32]:
+    """What makes weights, and the ratio and chances that it makes them from."""
     basis = Basis.of(panel.observation, panel.attributes, panel.action)
     return (
         StateWeigher(panel, basis, fold_of(panel)),
         ratios(panel, propensity, policy)[1],
-        panel.observation[:, 0].astype(float),
+        chances(panel.observation, *policy),
     )
 
 
@@ -72,24 +77,44 @@ def test_what_must_not_look_small_is_counted_before_anything_is_cut() -> None:
 
 def test_the_ridge_leaves_the_noise_to_ten_where_one_does_and_to_most_where_none_does() -> None:
     panel, propensity = live(800, 12, *LOGGED)
-    weigher, ratio, score = weigh(panel, propensity, (1.0, 0.5))
-    free = weigher.fit(ratio, score)
+    weigher, ratio, does = weigh(panel, propensity, (1.0, 0.5))
+    score = panel.observation[:, 0].astype(float)
+    free = weigher.fit(ratio, does, score)
     assert free.penalty < PENALTIES[2]
 
     def fitted(carried: Sequence[float]) -> float:
         """The ridge, where each of PENALTIES leaves the noise to so many customers."""
 
-        def pull(weights: MarginalWeights) -> Floats:
+        def pull(weights: MarginalWeights) -> tuple[Floats, Floats]:
             many = round(dict(zip(PENALTIES, carried, strict=False)).get(weights.penalty, 0.0))
-            return np.asarray(np.arange(800) < many, np.float64)
+            found = np.asarray(np.arange(800) < many, np.float64)
+            return found, found
 
-        return weigher.fit(ratio, score, pull).penalty
+        return weigher.fit(ratio, does, score, pull).penalty
 
     assert fitted([800] * len(PENALTIES)) == free.penalty
     assert fitted([STEADY, STEADY, 1]) == PENALTIES[1]
     assert fitted([STEADY, 1, STEADY, 1]) == PENALTIES[2]
     assert fitted([2, 6, 4]) == PENALTIES[1]
     assert fitted([2, STEADY, 800, 9]) == PENALTIES[2]
+
+
+def test_weights_are_held_down_where_their_own_noise_is_more_than_all_else() -> None:
+    panel, propensity = live(800, 12, *LOGGED)
+    weigher, ratio, does = weigh(panel, propensity, (1.0, 0.5))
+    score, known = panel.observation[:, 0].astype(float), np.resize([-1.0, 1.0], 800)
+
+    def fitted(noise: Sequence[float]) -> float:
+        """The ridge, where at each of PENALTIES the whole noise is so many times that of known weights."""
+
+        def pull(weights: MarginalWeights) -> tuple[Floats, Floats]:
+            return known, known * dict(zip(PENALTIES, noise, strict=False)).get(weights.penalty, 9.0)
+
+        return weigher.fit(ratio, does, score, pull).penalty
+
+    assert fitted([1.0, 1.2, 1.3, 1.5]) == PENALTIES[2]
+    assert fitted([5.0, 1.4, 1.5, 1.3, 2.0]) == PENALTIES[3]
+    assert fitted([5.0]) == PENALTIES[0]
 
 
 LOSS, SELDOM = 25.0, 0.012
@@ -115,20 +140,24 @@ def test_rare_losses_that_the_value_model_does_not_know_are_not_weighed_away() -
     answers, flattered = [], []
     for seed in range(5_000, 5_060):
         panel, propensity = live(600, seed, *log)
-        weigher, ratio, _ = weigh(panel, propensity, candidate)
+        weigher, ratio, does = weigh(panel, propensity, candidate)
         told, panel = losing(panel, seed, known=0.2), losing(panel, seed)
         basis = Basis.of(panel.observation, panel.attributes, panel.action)
-        flattering = FittedEvaluator(told, basis, fold_of(panel)).fit(chances(panel.observation, *candidate))
+        flattering = FittedEvaluator(told, basis, fold_of(panel)).fit(does)
 
         flattered.append(flattering.v[panel.step == 0].mean() - on_policy(told).value())
 
-        def gain(weights: MarginalWeights, panel: Panel = panel, model: Fitted = flattering) -> Ratios:
-            return estimate(panel, model, weights).minus(on_policy(panel))
+        def gain(
+            weights: MarginalWeights, noisy: bool = True, panel: Panel = panel, model: Fitted = flattering
+        ) -> Ratios:
+            return estimate(panel, model, weights, noisy).minus(on_policy(panel))
 
-        def pull(weights: MarginalWeights, of: Callable[[MarginalWeights], Ratios] = gain) -> Floats:
-            return of(weights).influence()
+        def pull(
+            weights: MarginalWeights, of: Callable[[MarginalWeights, bool], Ratios] = gain
+        ) -> tuple[Floats, Floats]:
+            return of(weights, False).influence(), of(weights, True).influence()
 
-        found = gain(weigher.fit(ratio, flattering.v, pull))
+        found = gain(weigher.fit(ratio, does, flattering.v, pull))
         if carrying(found.influence()) >= LEAST_CARRYING:
             answers.append(interval(found, np.random.default_rng(seed), replicates=199))
     assert truth < 0.0 < np.mean(flattered)
@@ -148,6 +177,26 @@ def test_states_are_weighed_as_the_policy_meets_them_from_the_start() -> None:
         assert abs(found - wanted) < 0.25 * abs(logged - wanted)
 
 
+def test_states_that_a_policy_never_meets_have_next_to_no_weight() -> None:
+    """Who writes once customers have rested for four days never meets any who have rested longer, but on the first day.
+    Weights that are log-linear in the days said that he meets half of those of the log.
+    """
+    place, patience = world("fatigue"), 4
+    journeys, _ = logged(place, 3_000, days=21)
+    assert isinstance(place, Fatigue)
+    rest = place.see(journeys.observation) % REST + 1
+    hold = np.where(rest < patience, 0.96, 0.04).astype(np.float32)[:, None]
+    others = len(place.spec.catalogue) - 1
+    does = np.concatenate([hold, np.repeat((1 - hold) / others, others, axis=1)], axis=1)
+    panel = panel_of(place.spec, journeys)
+    basis = Basis.of(panel.observation, panel.attributes, panel.action)
+    ratio, score = taken(does, journeys.action) / journeys.propensity, rest.astype(np.float64)
+    weights = StateWeigher(panel, basis, fold_of(panel)).fit(ratio, does, score)
+    later = (rest > patience + 1) & (panel.step > 2 * REST)
+    assert later.mean() > 0.03
+    assert weights.w[later & (journeys.action > 0)].sum() < 0.25 * (journeys.action[later] > 0).sum()
+
+
 def test_no_policy_changes_what_customers_are() -> None:
     """Of one trait the log happened to do what the policy does more often: its weights are too high, unless it is told
     which customers stay what they are. A trait of a few customers is left alone.
@@ -159,9 +208,10 @@ def test_no_policy_changes_what_customers_are() -> None:
     fold = rng.permutation(600) % 3
     basis = Basis.of(panel.observation, panel.attributes, panel.action)
     ratio = np.where(of == 0, 1.3, 0.7) * rng.exponential(1.0, len(panel))
-    few = np.where(trait == 2, 0, -1)
+    few, same = np.where(trait == 2, 0, -1), np.full((len(panel), len(panel.attributes)), 0.5, np.float32)
     blind, told, alone = (
-        StateWeigher(panel, basis, fold, traits).fit(ratio, np.zeros(len(panel))).w for traits in ((), (trait,), (few,))
+        StateWeigher(panel, basis, fold, traits).fit(ratio, same, np.zeros(len(panel))).w
+        for traits in ((), (trait,), (few,))
     )
     assert blind[of == 0].mean() > 1.2
     assert [told[of == k].mean() for k in (0, 1)] == pytest.approx([1.0, 1.0], abs=0.02)
