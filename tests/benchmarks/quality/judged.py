@@ -1,7 +1,8 @@
 """How often the judge's interval holds the truth, as `evaluate` asks it, with a learned environment, in known worlds.
 
-One training log of each world teaches an environment and a policy (fitted Q); another policy only holds more than the
-log. Then many fresh logs, whose customers nobody has seen, judge both.
+One training log of each world teaches an environment, a policy beside it (fitted Q) and one in it (PPO), which is
+flattered by all that the environment has wrong; another policy goes half of the way to that, and one only holds more
+than the log. Then many fresh logs, whose customers nobody has seen, judge all of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,16 +19,18 @@ from envs.simulate import value
 from envs.worlds import World, world
 from tests.benchmarks.quality.learners import DAYS, FRESH_SEED, log_of
 from tests.benchmarks.quality.study import Cell, Line, Study
+from training.blend import parts
 from training.clone import FitSettings, clone_behaviour
 from training.fit import fit_outcome_model
 from training.fitted_q import FittedQSettings, train_fitted_q
 from training.judge import Judge
 from training.members import OutcomeSettings
 from training.network import NetworkPolicy
+from training.ppo import PpoSettings, train_ppo
 from training.tilted import Favouring
 
-LEARNED, LOGS = 99, 10
-"""Seed of the training log; fresh logs in a cell."""
+LEARNED, LOGS, HALF = 99, 10, "ppo_50"
+"""Seed of the training log; fresh logs in a cell; the part of the way to PPO that is judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +45,23 @@ class Setting:
 
 
 @cache
-def setting(name: str, learned: int, fresh: int) -> Setting:
-    """`learned`: customers of the training log; `fresh`: of those that tell the truth."""
+def setting(name: str, learned: int, fresh: int, steps: int) -> Setting:
+    """`learned`: customers of the training log; `fresh`: of those that tell the truth; `steps`: of PPO."""
     place = world(name)
     spec, logging = place.spec, place.logging_policy()
     train, valid, _ = log_of(place, learned, LEARNED).split(LEARNED)
     clone = clone_behaviour(spec, train, valid, FitSettings(seed=LEARNED))
     model = fit_outcome_model(spec, train, valid, OutcomeSettings(seed=LEARNED))
     found = train_fitted_q(spec, (train, valid), clone.network, FittedQSettings.of(LEARNED))
+    ppo = train_ppo(spec, model, (train, valid), clone.network, PpoSettings(seed=LEARNED, steps=steps)).network
     attributes = spec.attributes.encode(spec.catalogue)
+    half = dict(parts(clone.network, ppo, valid, attributes))[HALF]
     holding = 1.0 * (np.arange(len(spec.catalogue)) == 0)
     policies: dict[str, Policy] = {
         "fitted Q": NetworkPolicy(found.distilled.network, attributes),
         "holds more": Favouring(logging, 1.0, holding),
+        "half of PPO": NetworkPolicy(half, attributes),
+        "PPO": NetworkPolicy(ppo, attributes),
     }
     base = value(place, logging, fresh, DAYS, FRESH_SEED)
     gains = {name: value(place, policy, fresh, DAYS, FRESH_SEED) - base for name, policy in policies.items()}
@@ -65,7 +72,7 @@ def setting(name: str, learned: int, fresh: int) -> Setting:
 def run(cell: Cell) -> dict[str, Any]:
     """`logs` fresh logs: [value, lower, upper] of each policy's gain by each log; None where the judge refuses."""
     torch.set_num_threads(1)
-    known = setting(cell["world"], int(cell["learned"]), int(cell["fresh"]))
+    known = setting(cell["world"], int(cell["learned"]), int(cell["fresh"]), int(cell["steps"]))
     found: dict[str, list[list[float] | None]] = {name: [] for name in known.policies}
     for k in range(int(cell["logs"])):
         seed = 50_000 + int(cell["logs"]) * int(cell["part"]) + k
@@ -115,6 +122,7 @@ def _cell(name: str, part: int, logs: int = LOGS, customers: int = 800, learned:
         "customers": customers,
         "learned": learned,
         "fresh": 20_000,
+        "steps": 100_000,
     } | more
 
 
@@ -125,7 +133,7 @@ JUDGED = Study(
     name="judged",
     about="how often the judge's interval holds the truth, with a learned environment, 500 logs of each world",
     cells=[_cell(name, part) for names in (WORLDS, LATER) for part in range(50) for name in names],
-    short=[_cell("confounded", 0, logs=1, customers=100, learned=200, fresh=200)],
+    short=[_cell("confounded", 0, logs=1, customers=100, learned=200, fresh=200, steps=2_000)],
     run=run,
     table=table,
 )
