@@ -10,13 +10,16 @@ from engine.records import Floats, Floats32, Ints
 from training.fitted import Panel
 
 REACH, STEP = float(np.log(1e3)), 2.0
-"""The largest log-weight of a state; how far a Newton step may move one."""
+"""The largest log-weight of a state; how far a step may move one."""
+
+MOST_STEPS, SETTLED = 15, 0.01
+"""Steps at most, and the move of all log-weights that ends them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What carries weights forward: x [M, p], discount [M], ratio [M] and which decisions are first, of M decisions of
-    whole customers in order.
+    """What carries weights forward: x [M, p], discount [M], ratio [M] of M decisions of whole customers in order, and
+    which of them have one before (`follow`).
     """
 
     x: Floats
@@ -29,31 +32,48 @@ class Flow:
         follow = np.flatnonzero(panel.step[rows] > 0)
         return Flow(x[rows].astype(np.float64), panel.discount[rows], ratio[rows], follow)
 
-    def solved(self, beta: Floats, ridge: Floats, rounds: int) -> Floats:
-        """β after so many Newton steps of Σ d x (w_before · ρ − exp(xᵀβ)) = Λβ, each of a Poisson regression whose
-        targets the last step made.
+    def solved(self, beta: Floats, ridge: Floats) -> tuple[Floats, bool]:
+        """β from which Σ d x (w_before · ρ − exp(xᵀβ)) = Λβ, and whether it was found within MOST_STEPS from `beta` on.
+        Of a log that is too thin for its columns there may be none, however long one looks.
+
+        Newton's step, whose targets move with β; where it leads away from the solution, that of a Poisson regression
+        whose targets the last step made, which is slow and sure.
         """
-        many = self.discount.sum()
-        for _ in range(rounds):
-            w = weights_of(self.x, beta)
-            slope = self.x.T @ (self.discount * (self._carried(w) - w)) - many * ridge * beta
-            bend = (self.x * (self.discount * w)[:, None]).T @ self.x + np.diag(many * ridge)
-            move = np.linalg.solve(bend, slope)
-            beta = beta + move * min(1.0, STEP / max(float(np.abs(self.x @ move).max()), 1e-9))
-        return beta
+        slope = self._slope(beta, ridge)
+        for _ in range(MOST_STEPS):
+            still, moving = self._bends(beta, ridge)
+            for bend in (still - moving, still):
+                move = np.linalg.solve(bend, slope)
+                far = float(np.abs(self.x @ move).max())
+                tried = beta + move * min(1.0, STEP / max(far, 1e-9))
+                found = self._slope(tried, ridge)
+                if bend is still or np.linalg.norm(found) < np.linalg.norm(slope):
+                    break
+            beta, slope = tried, found
+            if far < SETTLED:
+                return beta, True
+        return beta, False
 
     def bend(self, beta: Floats, ridge: Floats) -> Floats:
-        """[p, p], the derivative of what `solved` brings to 0, with the other sign; its targets move as well."""
+        """[p, p], the derivative of what `solved` brings to 0, with the other sign."""
+        still, moving = self._bends(beta, ridge)
+        return still - moving
+
+    def _bends(self, beta: Floats, ridge: Floats) -> tuple[Floats, Floats]:
+        """Two parts of `bend`, both [p, p]: with targets that stay, and what is less because they move as well."""
         w, many = weights_of(self.x, beta), self.discount.sum()
         before, after = self.follow - 1, self.follow
         carried = self.discount[after] * w[before] * self.ratio[before]
         still = (self.x * (self.discount * w)[:, None]).T @ self.x + np.diag(many * ridge)
-        return np.asarray(still - (self.x[after] * carried[:, None]).T @ self.x[before], np.float64)
+        return still, (self.x[after] * carried[:, None]).T @ self.x[before]
+
+    def _slope(self, beta: Floats, ridge: Floats) -> Floats:
+        return np.asarray(self.moves(beta).sum(axis=0) - self.discount.sum() * ridge * beta, np.float64)
 
     def moves(self, beta: Floats) -> Floats:
         """[M, p]: what each decision adds to what `solved` brings to 0."""
         w = weights_of(self.x, beta)
-        return self.x * (self.discount * (self._carried(w) - w))[:, None]
+        return np.asarray(self.x * (self.discount * (self._carried(w) - w))[:, None], np.float64)
 
     def _carried(self, w: Floats) -> Floats:
         """What each decision's state was reached with: 1 at first, else what was there before, times ρ."""
@@ -63,5 +83,5 @@ class Flow:
 
 
 def weights_of(x: Floats | Floats32, beta: Floats) -> Floats:
-    """w [M] = exp(xᵀβ), no further from 1 than REACH says."""
+    """w [M] = exp(xᵀβ), at most as large as REACH says."""
     return np.asarray(np.exp(np.clip(x @ beta.astype(x.dtype), -20.0, REACH)), np.float64)

@@ -22,8 +22,8 @@ from training.fitted import Basis, Panel
 from training.flow import Flow, weights_of
 from training.support import LEAST_ESS, carrying, effective_sample_size
 
-PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
-"""Ridges on all but the score, in units of a decision: from the score alone to all of the state."""
+PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+"""Ridges on all but score and cells, in units of a decision: from these alone to all of the state."""
 
 ENOUGH = 50.0
 """Effective sample size in customers that any ridge has to leave; a tenth of the customers where there are fewer than
@@ -37,12 +37,14 @@ the noise is small because the log has no say at all.
 """
 
 NOISY = float(np.sqrt(2.0))
-"""Standard error of an estimate at most, with the noise of the weights themselves, in that without it: where they add
-more than there is, a larger ridge says the same with less.
+"""Standard error of an estimate at most, with the noise of the weights themselves, in that without it: no smaller ridge
+is tried from where they add more than there is.
 """
 
-SCORE_PENALTY, SCORE = 0.01, 2
-"""The ridge on the score and the cells; the column of the score among what is always balanced."""
+SCORE_PENALTY, OF_CELLS, CORE, SCORE = 0.01, 0.01, 5, 2
+"""The ridge on the score, and on the cells at least; what they have of the ridge on the rest; columns
+before the cells, and the score's place among them.
+"""
 
 MOST_FITTED = 40_000
 """Decisions that weights are fitted to at most; the other customers are weighed by what these say."""
@@ -51,13 +53,10 @@ CLIP = 4.0
 """Standard deviations beyond which a column counts as that far."""
 
 MOST_CELLS, IN_A_CELL = 48, 20.0
-"""Cells of alike states at most, and customers for each of them."""
+"""Cells of alike states at most, and how many customers the log has for each of them."""
 
 TELLING = 1e-4
 """The least standard deviation of what a policy does for it to tell states apart."""
-
-AGAIN, OWN = 6, 4
-"""Newton steps for each further penalty, and for each fold."""
 
 RAKES, FURTHEST = 3, 10.0
 """How often all traits of customers are brought to their share in turn, and by how much a trait's weights at most."""
@@ -87,7 +86,8 @@ class MarginalWeights:
         return replace(self, w=self.uncut, removed=0.0, _cut=np.zeros(len(self.w), np.bool_))
 
     def noise(self, term: Floats) -> Floats:
-        """[J], mean 0: how each customer moves Σ w · term [N] through the weights' coefficients and their mean of 1.
+        """[J], mean 0: how each customer moves Σ w · term [N] through the weights' coefficients and their mean of 1;
+        cells and ridge are taken as given.
 
         The second half of the estimate's influence function (two-step M-estimation: Newey & McFadden 1994, section 6).
         Added to customers' totals it puts the weights' noise into their interval. Small where the value model is good:
@@ -107,9 +107,9 @@ class MarginalWeights:
 class StateWeigher:
     """Marginal weights for any policy on one log, cross-fitted over folds of the customers.
 
-    Fails where the states that matter are not told apart by the score and log-linear columns; where the policy changes
-    how long journeys last, whose weight is still 1 on average at each decision; and where hardly anybody did what the
-    policy does: then most of the weights are cut (`removed`), and the value model alone speaks.
+    Fails where the states that matter are not told apart by score, cells and log-linear columns; where the policy
+    changes how long journeys last, whose weight is still 1 on average at each decision; and where hardly anybody did
+    what the policy does: then most of the weights are cut (`removed`), and the value model alone speaks.
     """
 
     def __init__(self, panel: Panel, basis: Basis, fold: Ints, traits: Sequence[Ints] = ()) -> None:
@@ -143,37 +143,42 @@ class StateWeigher:
         known, and with their own noise; None = nothing is.
         """
         core = self._core(score)
-        alike = _standard(self._alike(chances, core[:, SCORE]))
+        alike = _standard(self._alike(chances, core[:, SCORE]), np.inf)
         x = np.concatenate([core, alike, self._rest], axis=1)
-        balanced = core.shape[1] + alike.shape[1]
+        balanced = CORE + alike.shape[1]
         seen, beta = Flow.of(self.panel, x, ratio, self._rows), np.zeros(x.shape[1])
-        best, most = None, 0.0
+        best, most, noisiest = None, 0.0, np.inf
         for penalty in PENALTIES:
             ridge = _ridge(x.shape[1], balanced, penalty)
-            beta = seen.solved(beta, ridge, AGAIN if best else self.panel.longest)
-            if best and self._ess(self._carried(weights_of(x, beta), ratio)) < self._enough:
+            beta, settled = seen.solved(beta, ridge)
+            if best and (not settled or self._ess(self._carried(weights_of(x, beta), ratio)) < self._enough):
                 break
-            found = self._fitted(seen, x, ratio, (penalty, ridge, beta))
-            carried, quiet = _noise(pull(found)) if pull else (STEADY, True)
-            if best is None or (carried >= min(STEADY, most) and quiet and found.removed <= best.removed):
-                best, most = found, carried
+            found, settled = self._fitted(seen, x, ratio, (penalty, ridge, beta))
+            carried, noise = _noise(pull(found)) if pull else (STEADY, 1.0)
+            if best and (not settled or noise > max(NOISY, noisiest)):
+                break
+            if best is None or (carried >= min(STEADY, most) and found.removed <= best.removed):
+                best, most, noisiest = found, carried, noise
         assert best is not None
         return best
 
-    def _fitted(self, seen: "Flow", x: Floats32, ratio: Floats, place: tuple[float, Floats, Floats]) -> MarginalWeights:
+    def _fitted(
+        self, seen: "Flow", x: Floats32, ratio: Floats, place: tuple[float, Floats, Floats]
+    ) -> tuple[MarginalWeights, bool]:
         """The weights at this penalty and ridge, whose β over all customers is known; own customers' by all other
-        folds.
+        folds, and whether each of these has a solution.
         """
         penalty, ridge, beta = place
-        state = weights_of(x, beta)
+        state, all_settled = weights_of(x, beta), True
         for k in range(int(self._fold.max()) + 1):
             others = self._rows[self._fold[self._rows] != k]
             own = self._rows[self._fold[self._rows] == k]
-            state[own] = weights_of(x[own], Flow.of(self.panel, x, ratio, others).solved(beta, ridge, OWN))
+            without, settled = Flow.of(self.panel, x, ratio, others).solved(beta, ridge)
+            state[own], all_settled = weights_of(x[own], without), all_settled and settled
         w, bend, moves = self._carried(state, ratio), seen.bend(beta, ridge), seen.moves(beta)
         whose, whole = (self.panel.customer, self.panel.step), np.zeros(len(w), np.bool_)
         found = MarginalWeights(w, 0.0, penalty, w, *whose, x, self._rows, whole, bend, moves)
-        return self._cut_at(found, self._cut(w))
+        return self._cut_at(found, self._cut(w)), all_settled
 
     def _cut_at(self, found: MarginalWeights, level: float) -> MarginalWeights:
         """The same weights, none above this one before all are normalised again."""
@@ -187,14 +192,14 @@ class StateWeigher:
     def _alike(self, chances: Floats32, score: Floats32) -> Floats32:
         """The cells [N, c] of states where the policy does the same and that are worth the same to it."""
         does = np.concatenate([chances[:, [HOLD]], chances @ self._basis.table], axis=1)
-        told = _standard(does[:, does.std(axis=0) > TELLING])
+        told = _standard(does[:, does.std(axis=0, dtype=np.float64) > TELLING])
         worth = score[:, None] * np.float32(np.sqrt(max(told.shape[1], 1)))
         seen = np.concatenate([self.panel.observation, self.panel.left[:, None].astype(np.float32)], axis=1)
         most = min(MOST_CELLS, int(self._customers / IN_A_CELL))
         return cells(seen, np.concatenate([told, worth], axis=1), self._rows, most)
 
     def _core(self, score: Floats) -> Floats32:
-        """What is always balanced, [N, 5]: 1, left, the score against others at the same decision, bent and crossed."""
+        """What is balanced beside cells, [N, 5]: 1, left, the score against others then, also bent and crossed."""
         step = self.panel.step
         usual = np.bincount(step, weights=score) / np.maximum(np.bincount(step), 1)
         s = _standard((score - usual[step])[:, None].astype(np.float32))[:, 0]
@@ -247,10 +252,10 @@ class StateWeigher:
         return low
 
 
-def _noise(pulls: tuple[Floats, Floats]) -> tuple[float, bool]:
-    """How many customers carry an estimate's noise, and whether the weights' own is no more than all else."""
+def _noise(pulls: tuple[Floats, Floats]) -> tuple[float, float]:
+    """How many customers carry an estimate's noise, and how many times as large the weights' own makes it."""
     known, whole = pulls
-    return carrying(whole), bool(whole.std() <= NOISY * known.std())
+    return carrying(whole), float(whole.std() / max(float(known.std()), 1e-300))
 
 
 def _large(trait: Ints) -> Ints:
@@ -261,10 +266,10 @@ def _large(trait: Ints) -> Ints:
 
 def _ridge(size: int, balanced: int, penalty: float) -> Floats:
     ridge = np.full(size, penalty)
-    ridge[:2], ridge[2:balanced] = 1e-6, SCORE_PENALTY
+    ridge[:2], ridge[2:CORE], ridge[CORE:balanced] = 1e-6, SCORE_PENALTY, max(SCORE_PENALTY, OF_CELLS * penalty)
     return ridge
 
 
-def _standard(columns: Floats32) -> Floats32:
-    spread = np.maximum(columns.std(axis=0, dtype=np.float64), 1e-9)
-    return np.asarray(np.clip((columns - columns.mean(axis=0)) / spread, -CLIP, CLIP), np.float32)
+def _standard(columns: Floats32, clip: float = CLIP) -> Floats32:
+    spread = np.maximum(columns.std(axis=0, dtype=np.float64), 1e-9).astype(np.float32)
+    return np.asarray(np.clip((columns - columns.mean(axis=0)) / spread, -clip, clip), np.float32)
