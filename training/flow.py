@@ -42,17 +42,27 @@ class Flow:
         slope = self._slope(beta, ridge)
         for _ in range(MOST_STEPS):
             still, moving = self._bends(beta, ridge)
-            for bend in (still - moving, still):
-                move = np.linalg.solve(bend, slope)
-                far = float(np.abs(self.x @ move).max())
-                tried = beta + move * min(1.0, STEP / max(far, 1e-9))
-                found = self._slope(tried, ridge)
-                if bend is still or np.linalg.norm(found) < np.linalg.norm(slope):
-                    break
-            beta, slope = tried, found
-            if far < SETTLED:
+            move = self._step(still - moving, slope)
+            found = self._slope(beta + move, ridge)
+            if np.linalg.norm(found) >= np.linalg.norm(slope):
+                move = self._step(still, slope)
+                found = self._slope(beta + move, ridge)
+            beta, slope = beta + move, found
+            if float(np.abs(self.x @ move).max()) < SETTLED:
                 return beta, True
         return beta, False
+
+    def begun(self, ridge: Floats, rounds: int) -> Floats:
+        """β to begin the search with: weights carried on from the first decision, so many times."""
+        beta = np.zeros(self.x.shape[1])
+        for _ in range(rounds):
+            beta = beta + self._step(self._bends(beta, ridge)[0], self._slope(beta, ridge))
+        return beta
+
+    def _step(self, bend: Floats, slope: Floats) -> Floats:
+        """The move of β, that moves no log-weight by more than STEP."""
+        move = np.linalg.solve(bend, slope)
+        return np.asarray(move * min(1.0, STEP / max(float(np.abs(self.x @ move).max()), 1e-9)), np.float64)
 
     def bend(self, beta: Floats, ridge: Floats) -> Floats:
         """[p, p], the derivative of what `solved` brings to 0, with the other sign."""

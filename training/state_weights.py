@@ -22,8 +22,10 @@ from training.fitted import Basis, Panel
 from training.flow import Flow, weights_of
 from training.support import LEAST_ESS, carrying, effective_sample_size
 
-PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
-"""Ridges on all but score and cells, in units of a decision: from these alone to all of the state."""
+PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
+"""Ridges on all but score and cells, in units of a decision: from little more than these to all of the state. Larger
+ones would weigh anything: in a log where nobody was treated like that, all states alike, and the value model alone.
+"""
 
 ENOUGH = 50.0
 """Effective sample size in customers that any ridge has to leave; a tenth of the customers where there are fewer than
@@ -146,16 +148,19 @@ class StateWeigher:
         alike = _standard(self._alike(chances, core[:, SCORE]), np.inf)
         x = np.concatenate([core, alike, self._rest], axis=1)
         balanced = CORE + alike.shape[1]
-        seen, beta = Flow.of(self.panel, x, ratio, self._rows), np.zeros(x.shape[1])
+        seen = Flow.of(self.panel, x, ratio, self._rows)
+        beta = seen.begun(_ridge(x.shape[1], balanced, PENALTIES[0]), self.panel.longest)
         best, most, noisiest = None, 0.0, np.inf
         for penalty in PENALTIES:
             ridge = _ridge(x.shape[1], balanced, penalty)
             beta, settled = seen.solved(beta, ridge)
             if best and (not settled or self._ess(self._carried(weights_of(x, beta), ratio)) < self._enough):
                 break
-            found, settled = self._fitted(seen, x, ratio, (penalty, ridge, beta))
+            found, all_settled = self._fitted(seen, x, ratio, (penalty, ridge, beta))
+            if best and not all_settled:
+                break
             carried, noise = _noise(pull(found)) if pull else (STEADY, 1.0)
-            if best and (not settled or noise > max(NOISY, noisiest)):
+            if best and noise > max(NOISY, noisiest):
                 break
             if best is None or (carried >= min(STEADY, most) and found.removed <= best.removed):
                 best, most, noisiest = found, carried, noise

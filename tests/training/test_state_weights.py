@@ -59,7 +59,7 @@ def test_what_is_cut_leaves_enough_customers() -> None:
 
 def test_what_must_not_look_small_is_counted_before_anything_is_cut() -> None:
     """A policy that contacts far more than the log looks as if it did not by weights that were cut."""
-    log, bold = (-2.5, 0.0), (2.0, 2.0)
+    log, bold = (-2.5, 0.0), (0.0, 1.0)
     truth = float((live(20_000, 2, *bold)[0].action > 0).mean())
     removed, cut, whole = list[float](), list[float](), list[float]()
     for seed in range(13, 19):
@@ -70,7 +70,7 @@ def test_what_must_not_look_small_is_counted_before_anything_is_cut() -> None:
         np.testing.assert_array_equal(weights.whole().w, weights.uncut)
         for found, of in ((cut, weights), (whole, weights.whole())):
             found.append(float((of.w * (panel.action > 0)).mean()))
-    assert np.mean(removed) > 0.2
+    assert np.mean(removed) > 0.1
     assert np.mean(cut) < np.mean(whole)
     assert abs(np.mean(whole) - truth) < 0.5 * abs(np.mean(cut) - truth)
 
