@@ -41,8 +41,8 @@ class Flow:
         """
         slope = self._slope(beta, ridge)
         for _ in range(MOST_STEPS):
-            still, moving = self._bends(beta, ridge)
-            move = self._step(still - moving, slope)
+            still = self._still(beta, ridge)
+            move = self._step(still - self._moving(beta), slope)
             found = self._slope(beta + move, ridge)
             if np.linalg.norm(found) >= np.linalg.norm(slope):
                 move = self._step(still, slope)
@@ -56,29 +56,36 @@ class Flow:
         """β to begin the search with: weights carried on from the first decision, so many times."""
         beta = np.zeros(self.x.shape[1])
         for _ in range(rounds):
-            beta = beta + self._step(self._bends(beta, ridge)[0], self._slope(beta, ridge))
+            beta = beta + self._step(self._still(beta, ridge), self._slope(beta, ridge))
         return beta
 
     def _step(self, bend: Floats, slope: Floats) -> Floats:
-        """The move of β, that moves no log-weight by more than STEP."""
-        move = np.linalg.solve(bend, slope)
+        """The move of β, that moves no log-weight by more than STEP; the shortest of several."""
+        try:
+            move = np.linalg.solve(bend, slope)
+        except np.linalg.LinAlgError:
+            move = np.linalg.lstsq(bend, slope)[0]
         return np.asarray(move * min(1.0, STEP / max(float(np.abs(self.x @ move).max()), 1e-9)), np.float64)
 
     def bend(self, beta: Floats, ridge: Floats) -> Floats:
         """[p, p], the derivative of what `solved` brings to 0, with the other sign."""
-        still, moving = self._bends(beta, ridge)
-        return still - moving
+        return self._still(beta, ridge) - self._moving(beta)
 
-    def _bends(self, beta: Floats, ridge: Floats) -> tuple[Floats, Floats]:
-        """Two parts of `bend`, both [p, p]: with targets that stay, and what is less because they move as well."""
-        w, many = weights_of(self.x, beta), self.discount.sum()
+    def _still(self, beta: Floats, ridge: Floats) -> Floats:
+        """[p, p]: `bend` if what is carried stayed as it is."""
+        seen = self.discount * weights_of(self.x, beta)
+        return np.asarray((self.x * seen[:, None]).T @ self.x + np.diag(self.discount.sum() * ridge), np.float64)
+
+    def _moving(self, beta: Floats) -> Floats:
+        """[p, p]: by how much `bend` is less because that moves as well."""
         before, after = self.follow - 1, self.follow
-        carried = self.discount[after] * w[before] * self.ratio[before]
-        still = (self.x * (self.discount * w)[:, None]).T @ self.x + np.diag(many * ridge)
-        return still, (self.x[after] * carried[:, None]).T @ self.x[before]
+        carried = self.discount[after] * weights_of(self.x, beta)[before] * self.ratio[before]
+        return np.asarray((self.x[after] * carried[:, None]).T @ self.x[before], np.float64)
 
     def _slope(self, beta: Floats, ridge: Floats) -> Floats:
-        return np.asarray(self.moves(beta).sum(axis=0) - self.discount.sum() * ridge * beta, np.float64)
+        w = weights_of(self.x, beta)
+        short = self.discount * (self._carried(w) - w)
+        return np.asarray(self.x.T @ short - self.discount.sum() * ridge * beta, np.float64)
 
     def moves(self, beta: Floats) -> Floats:
         """[M, p]: what each decision adds to what `solved` brings to 0."""
