@@ -67,8 +67,8 @@ RAKES, FURTHEST = 3, 10.0
 @dataclass(frozen=True, slots=True)
 class MarginalWeights:
     """w: Floats [N], the weight of (s, a), with mean 1 over the customers at each decision. removed: the share of their
-    sum that had to be cut off so that enough customers are left; what was cut counts as in the log. penalty: the ridge.
-    uncut: Floats [N], the weights before that.
+    sum that had to be cut off so that enough customers are left; what was cut counts as in the log; 1 where no weights
+    that balance the log were found. penalty: the ridge. uncut: Floats [N], the weights before that.
     """
 
     w: Floats
@@ -157,7 +157,8 @@ class StateWeigher:
             if best and (not settled or self._ess(self._carried(weights_of(x, beta), ratio)) < self._enough):
                 break
             found, all_settled = self._fitted(seen, x, ratio, (penalty, ridge, beta))
-            if best and not all_settled:
+            if not (settled and all_settled):
+                best = best or replace(found, removed=1.0)
                 break
             carried, noise = _noise(pull(found)) if pull else (STEADY, 1.0)
             if best and noise > max(NOISY, noisiest):

@@ -128,4 +128,8 @@ def too_far(removed: float) -> str:
     """Why an estimate must not be read of whose weights this share had to be cut, or ""."""
     if removed <= MOST_REMOVED:
         return ""
+    if removed >= 1.0:
+        return (
+            "no weights were found that make the log look like what it does: too few customers were treated like that"
+        )
     return f"{removed:.0%} of its weights had to be cut: too few customers of the log were treated like that"

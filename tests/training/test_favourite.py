@@ -49,7 +49,7 @@ def test_who_treats_all_alike_takes_nothing_from_those_who_choose() -> None:
 
 @pytest.fixture(scope="module")
 def parts() -> tuple[Journeys, Journeys]:
-    train, valid = logged(PLACE, 400, days=6)
+    train, valid = logged(PLACE, 1_000, days=6)
     return train, valid
 
 
