@@ -52,8 +52,8 @@ class Flow:
                 return beta, True
         return beta, False
 
-    def begun(self, ridge: Floats, rounds: int) -> Floats:
-        """β to begin the search with: weights carried on from the first decision, so many times."""
+    def start(self, ridge: Floats, rounds: int) -> Floats:
+        """β to start the search from: weights carried on from the first decision, so many times."""
         beta = np.zeros(self.x.shape[1])
         for _ in range(rounds):
             beta = beta + self._step(self._still(beta, ridge), self._slope(beta, ridge))

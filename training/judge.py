@@ -62,7 +62,7 @@ FOLDS = 5
 @dataclass(frozen=True, slots=True)
 class _Answer:
     """An estimator's ratios, the sample size they rest on, and why they must not be read (or ""). leeway: by how much
-    its interval grows at both ends. w: weights [N] of rewards whose luck the environment knows; None = it is not asked.
+    its interval grows at both ends. w: weights [N] of rewards whose luck is known. doubt: as of `Estimate`.
     """
 
     method: str

@@ -149,7 +149,7 @@ class StateWeigher:
         x = np.concatenate([core, alike, self._rest], axis=1)
         balanced = CORE + alike.shape[1]
         seen = Flow.of(self.panel, x, ratio, self._rows)
-        beta = seen.begun(_ridge(x.shape[1], balanced, PENALTIES[0]), self.panel.longest)
+        beta = seen.start(_ridge(x.shape[1], balanced, PENALTIES[0]), self.panel.longest)
         best, most, noisiest = None, 0.0, np.inf
         for penalty in PENALTIES:
             ridge = _ridge(x.shape[1], balanced, penalty)
@@ -160,7 +160,7 @@ class StateWeigher:
             if not (settled and all_settled):
                 best = best or replace(found, removed=1.0)
                 break
-            carried, noise = _noise(pull(found)) if pull else (STEADY, 1.0)
+            carried, noise = _steadiness(pull(found)) if pull else (STEADY, 1.0)
             if best and noise > max(NOISY, noisiest):
                 break
             if best is None or (carried >= min(STEADY, most) and found.removed <= best.removed):
@@ -169,7 +169,7 @@ class StateWeigher:
         return best
 
     def _fitted(
-        self, seen: "Flow", x: Floats32, ratio: Floats, place: tuple[float, Floats, Floats]
+        self, seen: Flow, x: Floats32, ratio: Floats, place: tuple[float, Floats, Floats]
     ) -> tuple[MarginalWeights, bool]:
         """The weights at this penalty and ridge, whose β over all customers is known; own customers' by all other
         folds, and whether each of these has a solution.
@@ -258,7 +258,7 @@ class StateWeigher:
         return low
 
 
-def _noise(pulls: tuple[Floats, Floats]) -> tuple[float, float]:
+def _steadiness(pulls: tuple[Floats, Floats]) -> tuple[float, float]:
     """How many customers carry an estimate's noise, and how many times as large the weights' own makes it."""
     known, whole = pulls
     return carrying(whole), float(whole.std() / max(float(known.std()), 1e-300))

@@ -12,6 +12,7 @@ from engine.policy import Policy
 from envs.worlds import world
 from tests.training.known_logs import logged
 from training import judging
+from training import network as networks
 from training.clone import FitSettings, clone_behaviour
 from training.export import export_bundle
 from training.fit import fit_outcome_model
@@ -20,13 +21,12 @@ from training.judging import judge_all
 from training.members import OutcomeSettings
 from training.network import NetworkPolicy
 from training.threads import WORKERS
-from training.tilted import Favouring
 
 PLACE = world("confounded")
 
 
 def test_side_by_side_as_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A served bundle, a network and a tilted one, with the environment's word and an error of its own for each."""
+    """A served bundle, a network and hold, with the environment's word and an error of its own for each."""
     monkeypatch.setattr("training.environment_values.DECISIONS", (2_000, 2_000))
     spec, (log, _) = PLACE.spec, logged(PLACE, 200, days=6)
     clone = clone_behaviour(spec, log, log, FitSettings(seed=1, epochs=2)).network
@@ -35,9 +35,9 @@ def test_side_by_side_as_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     policies: dict[str, Policy] = {
         "bundle": export_bundle(clone, spec, {"name": "clone"}, tmp_path / "clone").policy,
         "network": NetworkPolicy(clone, attributes),
-        "holds more": Favouring(NetworkPolicy(clone, attributes), 0.5, 1.0 * (np.arange(len(attributes)) == 0)),
+        "hold": NetworkPolicy(networks.hold(attributes, spec.encoder.size), attributes),
     }
-    errors, told = {"bundle": 0.01, "network": 0.02, "holds more": 0.3}, list[tuple[int, int]]()
+    errors, told = {"bundle": 0.01, "network": 0.02, "hold": 0.3}, list[tuple[int, int]]()
     judge = Judge(spec, log, policies["network"], model=model)
     alone = judge_all(judge, policies, errors)
     monkeypatch.setenv(WORKERS, "2")

@@ -16,7 +16,7 @@ from training.intervals import Ratios, interval, mean_of
 from training.ope import taken
 from training.panels import panel_of
 from training.state_weights import PENALTIES, STEADY, MarginalWeights, StateWeigher
-from training.support import LEAST_CARRYING, LEAST_ESS, carrying, effective_sample_size
+from training.support import LEAST_CARRYING, LEAST_ESS, carrying, effective_sample_size, too_far
 
 
 def fold_of(panel: Panel) -> Ints:
@@ -61,18 +61,26 @@ def test_what_must_not_look_small_is_counted_before_anything_is_cut() -> None:
     """A policy that contacts far more than the log looks as if it did not by weights that were cut."""
     log, bold = (-2.5, 0.0), (0.0, 1.0)
     truth = float((live(20_000, 2, *bold)[0].action > 0).mean())
-    removed, cut, whole = list[float](), list[float](), list[float]()
-    for seed in range(13, 19):
+    found, cut, whole = list[MarginalWeights](), list[float](), list[float]()
+    for seed in range(13, 37):
         panel, propensity = live(1_000, seed, *log)
         weights = fit(panel, propensity, bold)[1]
-        removed.append(weights.removed)
         assert weights.whole().removed == 0.0
         np.testing.assert_array_equal(weights.whole().w, weights.uncut)
-        for found, of in ((cut, weights), (whole, weights.whole())):
-            found.append(float((of.w * (panel.action > 0)).mean()))
-    assert np.mean(removed) > 0.1
+        if 0.0 < weights.removed < 1.0:
+            found.append(weights)
+            cut.append(float((weights.w * (panel.action > 0)).mean()))
+            whole.append(float((weights.uncut * (panel.action > 0)).mean()))
+    assert len(found) >= 3
     assert np.mean(cut) < np.mean(whole)
     assert abs(np.mean(whole) - truth) < 0.5 * abs(np.mean(cut) - truth)
+
+
+def test_who_does_what_the_log_hardly_ever_did_is_refused() -> None:
+    """Seven of a hundred decisions of the log are contacts, and seven of ten of the policy's."""
+    removed = [fit(*live(1_000, seed, -2.5, 0.0), (2.0, 2.0))[1].removed for seed in range(13, 19)]
+    assert np.mean(removed) > 0.3
+    assert sum(bool(too_far(share)) for share in removed) >= 5
 
 
 def test_the_ridge_leaves_the_noise_to_ten_where_one_does_and_to_most_where_none_does() -> None:
