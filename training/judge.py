@@ -117,7 +117,7 @@ class Judge:
         self._fitted, self._trees = FittedEvaluator(self._panel, basis, fold), TreeModel.of(self._panel, fold)
         self._splits = splits_of(spec, test)
         traits = [s.of for s, f in zip(self._splits, spec.context.features, strict=True) if f.evolves == "static"]
-        self._weigher = None if self.one_step else StateWeigher(self._panel, basis, fold, traits)
+        self._weigher = None if self.one_step else StateWeigher(self._panel, basis, traits)
         self._environment: EnvironmentValues | None = None
         self.luck: Luck | None = None
         if isinstance(model, EnsembleOutcomeModel) and behaviour is not None and not self.one_step:

@@ -19,12 +19,12 @@ import numpy as np
 from engine.records import HOLD, Bools, Floats, Floats32, Ints
 from training.cells import cells
 from training.fitted import Basis, Panel
-from training.flow import Flow, weights_of
+from training.flow import Carry, Flow, Groups, moved_by_levels, weights_of
 from training.support import LEAST_ESS, carrying, effective_sample_size
 
-PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01)
-"""Ridges on all but score and cells, in units of a decision: from little more than these to all of the state. Larger
-ones would weigh anything: in a log where nobody was treated like that, all states alike, and the value model alone.
+PENALTIES, DOWN_TO = (10.0, 3.0, 1.0, 0.3, 0.1), 8_000.0
+"""Ridges on all but score and cells, in units of a decision; how small one may be, in those of a customer. Larger ones
+would weigh anything; smaller ones ask a log for more than it has to say.
 """
 
 ENOUGH = 50.0
@@ -43,10 +43,8 @@ NOISY = float(np.sqrt(2.0))
 is tried from where they add more than there is.
 """
 
-SCORE_PENALTY, OF_CELLS, CORE, SCORE = 0.01, 0.01, 5, 2
-"""The ridge on the score, and on the cells at least; what they have of the ridge on the rest; columns
-before the cells, and the score's place among them.
-"""
+OF_SCORES, OF_CELLS, SCORES = 0.01, 0.03, 2
+"""What the score has of the ridge on the rest; the ridge on cells; columns of the score."""
 
 MOST_FITTED = 40_000
 """Decisions that weights are fitted to at most; the other customers are weighed by what these say."""
@@ -75,8 +73,10 @@ class MarginalWeights:
     removed: float
     penalty: float
     uncut: Floats = field(repr=False)
-    _customer: Ints
-    _step: Ints
+    _customer: Ints = field(repr=False)
+    _step: Groups = field(repr=False)
+    _carry: Carry = field(repr=False)
+    _state: Floats = field(repr=False)
     _x: Floats32 = field(repr=False)
     _rows: Ints = field(repr=False)
     _cut: Bools = field(repr=False)
@@ -96,36 +96,64 @@ class MarginalWeights:
         then `term` has mean 0 in every state.
         """
         carried = np.where(self._cut, 0.0, self.w * term)
-        total = np.maximum(np.bincount(self._step, weights=self.w), 1e-300)
-        share = np.bincount(self._step, weights=carried) / total
-        pull = self._x.T @ (carried - self.w * share[self._step]).astype(np.float32)
-        along = np.linalg.lstsq(self._bend.T, pull.astype(np.float64), rcond=1e-3)[0]
-        customers = int(self._customer[-1]) + 1
-        moved = np.bincount(self._customer[self._rows], weights=self._moves @ along, minlength=customers)
-        moved -= np.bincount(self._customer, weights=share[self._step] * (self.w - 1.0), minlength=customers)
-        return np.asarray(moved - moved.mean(), np.float64)
+        share = self._step.mean(carried) / np.maximum(self._step.mean(self.w), 1e-300)
+        carried -= self.w * share
+        pull = self._carry.pull(self._state, carried)
+        pull -= self._state * self._step.mean(pull)
+        slope = (self._x.T @ pull.astype(np.float32)).astype(np.float64)
+        along = np.linalg.lstsq(self._bend.T, slope, rcond=1e-3)[0]
+        moved = moved_by_levels(self._carry, self._step, self._state, carried) - share * (self.w - 1.0)
+        moved[self._rows] += self._moves @ along
+        by_customer = np.bincount(self._customer, weights=moved)
+        return np.asarray(by_customer - by_customer.mean(), np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a policy's weights are of. x: Floats32 [N, p], columns by which states are told apart, the first `balanced`
+    of them score and cells.
+    """
+
+    x: Floats32
+    balanced: int
+    carry: Carry
+    step: Groups
+
+    def flow(self, panel: Panel, rows: Ints) -> Flow:
+        """What carries weights forward among these decisions, of whole customers."""
+        return Flow.of(panel, self.x, rows, self.carry, self.step)
+
+    def states(self, beta: Floats) -> Floats:
+        """The weights of all states [N], with mean 1 at each decision."""
+        return weights_of(self.x, beta, self.step)
+
+    def ridge(self, penalty: float) -> Floats:
+        """[p]."""
+        found = np.full(self.x.shape[1], penalty)
+        found[:SCORES], found[SCORES : self.balanced] = OF_SCORES * penalty, OF_CELLS
+        return found
 
 
 class StateWeigher:
-    """Marginal weights for any policy on one log, cross-fitted over folds of the customers.
+    """Marginal weights for any policy on one log. No reward is looked at but by the choice of the ridge (and by the
+    score, where that is of the log), so that what is weighed may be the customers who have balanced it.
 
     Fails where the states that matter are not told apart by score, cells and log-linear columns; where the policy
     changes how long journeys last, whose weight is still 1 on average at each decision; and where hardly anybody did
     what the policy does: then most of the weights are cut (`removed`), and the value model alone speaks.
     """
 
-    def __init__(self, panel: Panel, basis: Basis, fold: Ints, traits: Sequence[Ints] = ()) -> None:
-        """fold: Ints [J], each customer's fold, 0..; at least two folds. traits: Ints [J] each, the place of
-        what a customer is and stays among what there is, -1 = unknown.
-        """
-        self.panel, self._basis, self._fold = panel, basis, fold[panel.customer]
+    def __init__(self, panel: Panel, basis: Basis, traits: Sequence[Ints] = ()) -> None:
+        """traits: Ints [J] each, the place of what a customer is and stays among what there is, -1 = unknown."""
+        self.panel, self._basis = panel, basis
         x, crossed = basis.state(panel.observation, panel.left)
         ahead = panel.left[:, None].astype(np.float32)
         across = crossed[:, 2:]
         early = (1.0 / (1.0 + panel.step))[:, None].astype(np.float32)
-        columns = (x[:, 1 + basis.exact], early, across, ahead * across, early * across)
+        columns = (x[:, 1 + basis.exact], ahead, across, ahead * across, early * across)
         rest = np.concatenate(columns, axis=1)
         self._rest = _standard(rest[:, rest.std(axis=0) > 1e-6])
+        self._together = Groups.among(_together(panel.step))
         customers = int(panel.customer[-1]) + 1
         self._customers = customers
         self._traits = [large[panel.customer] for trait in traits if ((large := _large(trait)) >= 0).any()]
@@ -144,22 +172,16 @@ class StateWeigher:
         is worth to it. pull: how much each customer [J] moves what is estimated with such weights, as if they were
         known, and with their own noise; None = nothing is.
         """
-        core = self._core(score)
-        alike = _standard(self._alike(chances, core[:, SCORE]), np.inf)
-        x = np.concatenate([core, alike, self._rest], axis=1)
-        balanced = CORE + alike.shape[1]
-        seen = Flow.of(self.panel, x, ratio, self._rows)
-        beta = seen.start(_ridge(x.shape[1], balanced, PENALTIES[0]), self.panel.longest)
-        best, most, noisiest = None, 0.0, np.inf
-        for penalty in PENALTIES:
-            ridge = _ridge(x.shape[1], balanced, penalty)
-            beta, settled = seen.solved(beta, ridge)
-            if best and (not settled or self._ess(self._carried(weights_of(x, beta), ratio)) < self._enough):
+        asked = self._asked(ratio, chances, score)
+        seen = asked.flow(self.panel, self._rows)
+        beta, best, most, noisiest = np.zeros(asked.x.shape[1]), None, 0.0, np.inf
+        for penalty in (p for p in PENALTIES if p >= min(PENALTIES[0], DOWN_TO / self._customers)):
+            beta, settled = seen.solved(beta, asked.ridge(penalty))
+            if best and (not settled or self._ess(self._weights(asked, asked.states(beta))[1]) < self._enough):
                 break
-            found, all_settled = self._fitted(seen, x, ratio, (penalty, ridge, beta))
-            if not (settled and all_settled):
-                best = best or replace(found, removed=1.0)
-                break
+            found = self._found(asked, seen, penalty, beta)
+            if not settled:
+                return replace(found, removed=1.0)
             carried, noise = _steadiness(pull(found)) if pull else (STEADY, 1.0)
             if best and noise > max(NOISY, noisiest):
                 break
@@ -168,23 +190,35 @@ class StateWeigher:
         assert best is not None
         return best
 
-    def _fitted(
-        self, seen: Flow, x: Floats32, ratio: Floats, place: tuple[float, Floats, Floats]
-    ) -> tuple[MarginalWeights, bool]:
-        """The weights at this penalty and ridge, whose β over all customers is known; own customers' by all other
-        folds, and whether each of these has a solution.
-        """
-        penalty, ridge, beta = place
-        state, all_settled = weights_of(x, beta), True
-        for k in range(int(self._fold.max()) + 1):
-            others = self._rows[self._fold[self._rows] != k]
-            own = self._rows[self._fold[self._rows] == k]
-            without, settled = Flow.of(self.panel, x, ratio, others).solved(beta, ridge)
-            state[own], all_settled = weights_of(x[own], without), all_settled and settled
-        w, bend, moves = self._carried(state, ratio), seen.bend(beta, ridge), seen.moves(beta)
-        whose, whole = (self.panel.customer, self.panel.step), np.zeros(len(w), np.bool_)
-        found = MarginalWeights(w, 0.0, penalty, w, *whose, x, self._rows, whole, bend, moves)
-        return self._cut_at(found, self._cut(w)), all_settled
+    def _asked(self, ratio: Floats, chances: Floats32, score: Floats) -> "_Asked":
+        scores = self._scores(score)
+        cell = self._alike(chances, scores[:, 0])
+        x = self._centred(np.concatenate([scores, _standard(cell, np.inf), self._rest], axis=1))
+        return _Asked(x, SCORES + cell.shape[1], Carry(ratio, Groups.among(cell.argmax(axis=1))), self._together)
+
+    def _found(self, asked: "_Asked", seen: Flow, penalty: float, beta: Floats) -> MarginalWeights:
+        state, w = self._weights(asked, asked.states(beta))
+        found = MarginalWeights(
+            w=w,
+            removed=0.0,
+            penalty=penalty,
+            uncut=w,
+            _customer=self.panel.customer,
+            _step=self._together,
+            _carry=asked.carry,
+            _state=state,
+            _x=asked.x,
+            _rows=self._rows,
+            _cut=np.zeros(len(w), np.bool_),
+            _bend=seen.bend(beta, asked.ridge(penalty)),
+            _moves=seen.moves(beta),
+        )
+        return self._cut_at(found, self._cut(w))
+
+    def _weights(self, asked: "_Asked", state: Floats) -> tuple[Floats, Floats]:
+        """[N] each: of the states, and of what was done there."""
+        state = self._normalised(state)
+        return state, self._normalised(asked.carry.on(state))
 
     def _cut_at(self, found: MarginalWeights, level: float) -> MarginalWeights:
         """The same weights, none above this one before all are normalised again."""
@@ -204,16 +238,14 @@ class StateWeigher:
         most = min(MOST_CELLS, int(self._customers / IN_A_CELL))
         return cells(seen, np.concatenate([told, worth], axis=1), self._rows, most)
 
-    def _core(self, score: Floats) -> Floats32:
-        """What is balanced beside cells, [N, 5]: 1, left, the score against others then, also bent and crossed."""
-        step = self.panel.step
-        usual = np.bincount(step, weights=score) / np.maximum(np.bincount(step), 1)
-        s = _standard((score - usual[step])[:, None].astype(np.float32))[:, 0]
-        left = self.panel.left.astype(np.float32)
-        return np.stack([np.ones_like(s), left, s, left * s, s**2], axis=1)
+    def _scores(self, score: Floats) -> Floats32:
+        """What is balanced beside cells, [N, 2]: the score against others then, and crossed with the time left."""
+        s = _standard(self._centred(score[:, None].astype(np.float32)))[:, 0]
+        return np.stack([s, self.panel.left.astype(np.float32) * s], axis=1)
 
-    def _carried(self, state: Floats, ratio: Floats) -> Floats:
-        return self._normalised(self._normalised(state) * ratio)
+    def _centred(self, x: Floats32) -> Floats32:
+        """[N, p], with mean 0 at each decision, where weights have mean 1 whatever all of its states have in common."""
+        return np.asarray(x - self._together.mean(x.astype(np.float64)), np.float32)
 
     def _normalised(self, w: Floats) -> Floats:
         """Weights with mean 1 at each decision and for each trait of customers, as far as both can be had.
@@ -232,14 +264,8 @@ class StateWeigher:
         return w
 
     def _levelled(self, w: Floats) -> Floats:
-        """Weights with mean 1 at each decision; decisions that half of the customers do not reach share one mean."""
-        step = self.panel.step
-        count = np.bincount(step)
-        total = np.bincount(step, weights=w)
-        late = count < count[0] / 2
-        count[late], total[late] = max(1, count[late].sum()), total[late].sum()
-        mean = np.maximum(total / np.maximum(count, 1), 0.05)
-        return np.asarray(w / mean[step], np.float64)
+        """Weights with mean 1 at each decision."""
+        return np.asarray(w / np.maximum(self._together.mean(w), 0.05), np.float64)
 
     def _ess(self, w: Floats) -> float:
         """In customers."""
@@ -270,10 +296,11 @@ def _large(trait: Ints) -> Ints:
     return np.where((trait >= 0) & (known[trait] >= LEAST_ESS), trait, -1)
 
 
-def _ridge(size: int, balanced: int, penalty: float) -> Floats:
-    ridge = np.full(size, penalty)
-    ridge[:2], ridge[2:CORE], ridge[CORE:balanced] = 1e-6, SCORE_PENALTY, max(SCORE_PENALTY, OF_CELLS * penalty)
-    return ridge
+def _together(step: Ints) -> Ints:
+    """Which decisions [N] are weighed together: those of one step, and all that half of the customers do not reach."""
+    count = np.bincount(step)
+    late = count < count[0] / 2
+    return np.where(late[step], int(late.argmax()), step)
 
 
 def _standard(columns: Floats32, clip: float = CLIP) -> Floats32:

@@ -63,7 +63,7 @@ def fit(panel: Panel, propensity: Floats, policy: tuple[float, float], seed: int
     basis = Basis.of(panel.observation, panel.attributes, panel.action)
     p, ratio = ratios(panel, propensity, policy)
     fitted = FittedEvaluator(panel, basis, fold).fit(p)
-    return fitted, StateWeigher(panel, basis, fold).fit(ratio, p, fitted.v)
+    return fitted, StateWeigher(panel, basis).fit(ratio, p, fitted.v)
 
 
 def ratios(panel: Panel, propensity: Floats, policy: tuple[float, float]) -> tuple[Floats32, Floats]:
@@ -178,7 +178,7 @@ def test_the_order_of_customers_changes_nothing() -> None:
     p, ratio = ratios(panel, propensity, CANDIDATE)
     one = FittedEvaluator(panel, basis, fold).fit(p)
     two = FittedEvaluator(again, basis, fold[order]).fit(p[rows])
-    a, b = StateWeigher(panel, basis, fold).fit(ratio, p, one.v), StateWeigher(again, basis, fold[order])
+    a, b = StateWeigher(panel, basis).fit(ratio, p, one.v), StateWeigher(again, basis)
     pairs = ((one.q, two.q), (one.v, two.v), (a.w, b.fit(ratio[rows], p[rows], two.v).w))
     for first, second in pairs:
         assert second == pytest.approx(first[rows], abs=1e-3)

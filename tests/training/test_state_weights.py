@@ -27,7 +27,7 @@ def weigh(panel: Panel, propensity: Floats, policy: tuple[float, float]) -> tupl
     """What makes weights, and the ratio and chances that it makes them from."""
     basis = Basis.of(panel.observation, panel.attributes, panel.action)
     return (
-        StateWeigher(panel, basis, fold_of(panel)),
+        StateWeigher(panel, basis),
         ratios(panel, propensity, policy)[1],
         chances(panel.observation, *policy),
     )
@@ -46,7 +46,7 @@ def test_a_large_log_is_shrunk_less_than_a_small_one() -> None:
     bold = (2.0, 1.5)
     small, large = (fit(*live(customers, 12, *LOGGED), bold)[1] for customers in (120, 4_000))
     assert large.penalty < small.penalty
-    assert large.penalty == PENALTIES[-1]
+    assert large.penalty == PENALTIES[1]
 
 
 def test_what_is_cut_leaves_enough_customers() -> None:
@@ -59,10 +59,10 @@ def test_what_is_cut_leaves_enough_customers() -> None:
 
 def test_what_must_not_look_small_is_counted_before_anything_is_cut() -> None:
     """A policy that contacts far more than the log looks as if it did not by weights that were cut."""
-    log, bold = (-2.5, 0.0), (0.0, 1.0)
+    log, bold = (-2.5, 0.0), (1.0, 1.5)
     truth = float((live(20_000, 2, *bold)[0].action > 0).mean())
     found, cut, whole = list[MarginalWeights](), list[float](), list[float]()
-    for seed in range(13, 37):
+    for seed in range(13, 25):
         panel, propensity = live(1_000, seed, *log)
         weights = fit(panel, propensity, bold)[1]
         assert weights.whole().removed == 0.0
@@ -77,53 +77,43 @@ def test_what_must_not_look_small_is_counted_before_anything_is_cut() -> None:
 
 
 def test_who_does_what_the_log_hardly_ever_did_is_refused() -> None:
-    """Seven of a hundred decisions of the log are contacts, and seven of ten of the policy's."""
-    removed = [fit(*live(1_000, seed, -2.5, 0.0), (2.0, 2.0))[1].removed for seed in range(13, 19)]
-    assert np.mean(removed) > 0.3
+    """Seven of a hundred decisions of the log are contacts, and eight of ten of the policy's."""
+    removed = [fit(*live(1_000, seed, -2.5, 0.0), (3.0, 3.0))[1].removed for seed in range(13, 19)]
+    assert np.mean(removed) > 0.4
     assert sum(bool(too_far(share)) for share in removed) >= 5
 
 
-def test_the_ridge_leaves_the_noise_to_ten_where_one_does_and_to_most_where_none_does() -> None:
-    panel, propensity = live(800, 12, *LOGGED)
+def stand_in(many: int, noise: float = 1.0) -> tuple[Floats, Floats]:
+    """What each of 8,000 customers moves: as many as that, and whole noise so many times that of known weights."""
+    known = np.where(np.arange(8_000) < many, np.resize([-1.0, 1.0], 8_000), 0.0)
+    return known, known * noise
+
+
+def test_the_ridge_leaves_its_say_to_enough_customers_and_is_no_smaller_than_the_weights_noise_allows() -> None:
+    """Where one of the ridges leaves the noise to ten customers that one, else the one that leaves it to most."""
+    panel, propensity = live(8_000, 12, *LOGGED)
     weigher, ratio, does = weigh(panel, propensity, (1.0, 0.5))
     score = panel.observation[:, 0].astype(float)
-    free = weigher.fit(ratio, does, score)
-    assert free.penalty < PENALTIES[2]
+    assert weigher.fit(ratio, does, score).penalty == PENALTIES[2]
 
-    def fitted(carried: Sequence[float]) -> float:
-        """The ridge, where each of PENALTIES leaves the noise to so many customers."""
+    def fitted(told: Sequence[tuple[Floats, Floats]]) -> float:
+        """The ridge, where this is told of the first three of PENALTIES."""
+        of = dict(zip(PENALTIES, told, strict=False))
+        return weigher.fit(ratio, does, score, lambda weights: of[weights.penalty]).penalty
 
-        def pull(weights: MarginalWeights) -> tuple[Floats, Floats]:
-            many = round(dict(zip(PENALTIES, carried, strict=False)).get(weights.penalty, 0.0))
-            found = np.asarray(np.arange(800) < many, np.float64)
-            return found, found
+    enough, some, one = (stand_in(many) for many in (round(STEADY), 6, 1))
+    assert fitted([stand_in(800)] * 3) == PENALTIES[2]
+    assert fitted([enough, enough, one]) == PENALTIES[1]
+    assert fitted([enough, one, enough]) == PENALTIES[2]
+    assert fitted([one, some, stand_in(4)]) == PENALTIES[1]
 
-        return weigher.fit(ratio, does, score, pull).penalty
+    def noisy(noise: Sequence[float]) -> float:
+        return fitted([stand_in(800, many) for many in noise])
 
-    assert fitted([800] * len(PENALTIES)) == free.penalty
-    assert fitted([STEADY, STEADY, 1]) == PENALTIES[1]
-    assert fitted([STEADY, 1, STEADY, 1]) == PENALTIES[2]
-    assert fitted([2, 6, 4]) == PENALTIES[1]
-    assert fitted([2, STEADY, 800, 9]) == PENALTIES[2]
-
-
-def test_weights_are_held_down_where_their_own_noise_is_more_than_all_else() -> None:
-    panel, propensity = live(800, 12, *LOGGED)
-    weigher, ratio, does = weigh(panel, propensity, (1.0, 0.5))
-    score, known = panel.observation[:, 0].astype(float), np.resize([-1.0, 1.0], 800)
-
-    def fitted(noise: Sequence[float]) -> float:
-        """The ridge, where at each of PENALTIES the whole noise is so many times that of known weights."""
-
-        def pull(weights: MarginalWeights) -> tuple[Floats, Floats]:
-            return known, known * dict(zip(PENALTIES, noise, strict=False)).get(weights.penalty, 9.0)
-
-        return weigher.fit(ratio, does, score, pull).penalty
-
-    assert fitted([1.0, 1.2, 1.3, 1.5]) == PENALTIES[2]
-    assert fitted([5.0, 1.4, 1.5, 1.3, 2.0]) == PENALTIES[1]
-    assert fitted([5.0, 3.0, 1.5, 1.3, 2.0]) == PENALTIES[3]
-    assert fitted([5.0]) == PENALTIES[0]
+    assert noisy([1.0, 1.2, 1.5]) == PENALTIES[1]
+    assert noisy([5.0, 1.4, 1.5]) == PENALTIES[1]
+    assert noisy([5.0, 3.0, 1.5]) == PENALTIES[2]
+    assert noisy([5.0, 6.0, 1.0]) == PENALTIES[0]
 
 
 LOSS, SELDOM = 25.0, 0.012
@@ -170,7 +160,7 @@ def test_rare_losses_that_the_value_model_does_not_know_are_not_weighed_away() -
         if carrying(found.influence()) >= LEAST_CARRYING:
             answers.append(interval(found, np.random.default_rng(seed), replicates=199))
     assert truth < 0.0 < np.mean(flattered)
-    assert len(answers) > 30
+    assert len(answers) >= 25
     assert sum(low > 0.0 for low, _ in answers) <= 2
 
 
@@ -200,7 +190,7 @@ def test_states_that_a_policy_never_meets_have_next_to_no_weight() -> None:
     panel = panel_of(place.spec, journeys)
     basis = Basis.of(panel.observation, panel.attributes, panel.action)
     ratio, score = taken(does, journeys.action) / journeys.propensity, rest.astype(np.float64)
-    weights = StateWeigher(panel, basis, fold_of(panel)).fit(ratio, does, score)
+    weights = StateWeigher(panel, basis).fit(ratio, does, score)
     later = (rest > patience + 1) & (panel.step > 2 * REST)
     assert later.mean() > 0.03
     assert weights.w[later & (journeys.action > 0)].sum() < 0.25 * (journeys.action[later] > 0).sum()
@@ -214,13 +204,11 @@ def test_no_policy_changes_what_customers_are() -> None:
     rng = np.random.default_rng(0)
     trait = np.where(np.arange(600) < 5, 2, rng.integers(0, 2, 600))
     of = trait[panel.customer]
-    fold = rng.permutation(600) % 3
     basis = Basis.of(panel.observation, panel.attributes, panel.action)
     ratio = np.where(of == 0, 1.3, 0.7) * rng.exponential(1.0, len(panel))
     few, same = np.where(trait == 2, 0, -1), np.full((len(panel), len(panel.attributes)), 0.5, np.float32)
     blind, told, alone = (
-        StateWeigher(panel, basis, fold, traits).fit(ratio, same, np.zeros(len(panel))).w
-        for traits in ((), (trait,), (few,))
+        StateWeigher(panel, basis, traits).fit(ratio, same, np.zeros(len(panel))).w for traits in ((), (trait,), (few,))
     )
     assert blind[of == 0].mean() > 1.2
     assert [told[of == k].mean() for k in (0, 1)] == pytest.approx([1.0, 1.0], abs=0.02)
@@ -229,15 +217,15 @@ def test_no_policy_changes_what_customers_are() -> None:
 
 def test_the_noise_of_the_weights_is_in_the_standard_error() -> None:
     """How tired the candidate would make customers is the weights' word alone; 80 logs are spread as each one says."""
+    usual = float(live(20_000, 1, *LOGGED)[0].observation[:, 0].mean())
     found, told = [], []
     for seed in range(80):
         panel, propensity = live(300, 2_000 + seed, *LOGGED)
         _, weights = fit(panel, propensity, CANDIDATE, seed)
-        tired = panel.observation[:, 0].astype(np.float64)
-        totals = np.asarray(np.bincount(panel.customer, weights=weights.w * (tired - tired.mean())), np.float64)
-        estimate = mean_of(totals)
+        tired = panel.observation[:, 0].astype(np.float64) - usual
+        estimate = mean_of(np.asarray(np.bincount(panel.customer, weights=weights.w * tired), np.float64))
         found.append(estimate.value())
-        told.append(estimate.plus(weights.noise(tired - tired.mean())).stderr())
+        told.append(estimate.plus(weights.noise(tired)).stderr())
     assert np.median(told) == pytest.approx(np.std(found), rel=0.2)
 
 
