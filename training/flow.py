@@ -9,6 +9,7 @@ from scipy.sparse import csr_array
 
 from engine.records import Floats, Floats32, Ints
 from training.fitted import Panel
+from training.support import CONTRADICTION
 
 STEP, SHORTER = 2.0, (1.0, 0.5, 0.25)
 """How far a step may move a log-weight; parts of it that are tried."""
@@ -82,8 +83,19 @@ class Carry:
 
     def levels(self, w: Floats, carried: Floats) -> Floats:
         """[M, ...]: how each decision moves Σ carried [M, ...], proportional to `on`, through its cell's level."""
-        short = (w - self.on(w)) / np.maximum(self.cell.mean(w), 1e-300)
-        return np.asarray((self.cell.mean(carried).T * short).T, np.float64)
+        return np.asarray((self.cell.mean(carried).T * self._lean(w)).T, np.float64)
+
+    def short(self, w: Floats, customer: Ints) -> float:
+        """The share of w [M] that nobody carries on: by how much what leaves a cell is less than what is there, where
+        that is no chance, as hardly anybody there did what the policy does. customer: Ints [M].
+        """
+        mean, cells = self.cell.mean(self.ratio), len(self.cell.count)
+        own = np.unique(customer * cells + self.cell.at, return_inverse=True)
+        apart = np.bincount(own[1], weights=self.ratio - mean)
+        error = np.sqrt(np.bincount(own[0] % cells, weights=apart**2, minlength=cells)) / self.cell.count
+        clearly = mean + CONTRADICTION * error[self.cell.at] < 1.0
+        missing = 1.0 - self.cell.mean(w * self.ratio) / np.maximum(self.cell.mean(w), 1e-300)
+        return float((w * clearly * np.maximum(missing, 0.0)).sum() / max(float(w.sum()), 1e-300))
 
     def _lean(self, w: Floats) -> Floats:
         """By how much more a decision has of what its cell holds than of what leaves it."""
@@ -120,10 +132,13 @@ class Flow:
         for _ in range(MOST_STEPS):
             still, before = self._still(beta, ridge), self.weights(beta)
             whole = self._step(still - self._moving(beta), slope)
-            for move in (*(part * whole for part in SHORTER), self._step(still, slope)):
+            for move in (part * whole for part in SHORTER):
                 found = self._slope(beta + move, ridge)
                 if np.linalg.norm(found) < np.linalg.norm(slope):
                     break
+            else:
+                move = self._step(still, slope)
+                found = self._slope(beta + move, ridge)
             beta, slope = beta + move, found
             if float(np.abs(self.weights(beta) - before).mean()) < SETTLED:
                 return beta, True

@@ -27,12 +27,13 @@ from training.intervals import Estimate, Ratios, interval, mean_of, refused, str
 from training.journeys import Journeys
 from training.judged import Judged
 from training.luck import Luck
+from training.marginal_weights import MarginalWeights
 from training.panels import panel_of, probabilities_of, splits_of
 from training.propensities import propensities_of
 from training.reward_model import TreeModel
 from training.segments import Segment, segments
 from training.shrinkage import Chosen, tuned_doubly_robust
-from training.state_weights import MarginalWeights, StateWeigher
+from training.state_weights import StateWeigher
 from training.support import (
     Support,
     carrying,
@@ -61,8 +62,8 @@ FOLDS = 5
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """An estimator's ratios, the sample size they rest on, and why they must not be read (or ""). leeway: by how much
-    its interval grows at both ends. w: weights [N] of rewards whose luck is known. doubt: as of `Estimate`.
+    """An estimator's ratios, the sample size they rest on, and why they must not be read. leeway: what its interval
+    grows by at both ends. w: weights [N] of rewards whose luck is known. doubt: as of `Estimate`.
     """
 
     method: str
@@ -184,8 +185,7 @@ class Judge:
         if self._weigher is None:
             return _Weighed(ratio, float(effective_sample_size(ratio)), 0.0, lambda _: np.zeros(self.customers))
         found = self._weigher.fit(ratio, chances, fitted.v, partial(self._pulls, fitted))
-        ess = float(effective_sample_size(found.w)) * self.customers / len(self._test)
-        return _Weighed(found.w, ess, found.removed, found.noise, found.whole())
+        return _Weighed(found.w, found.left, found.removed, found.noise, found.whole())
 
     def _corrected(self, weights: MarginalWeights | _Weighed, fitted: Fitted) -> tuple[Ratios, Floats]:
         """Marginal DR with these weights, and their own noise."""
@@ -283,10 +283,10 @@ class Judge:
     def _harm(self, happened: Floats, weighed: _Weighed, first: _Answer, support: Support) -> Harm:
         """State-marginalised weights, none of them cut, applied to what happened, per customer and week."""
         counted, weights = mean_of(self._pad(happened).sum(axis=1) / self._weeks), weighed.whole or weighed
-        found = mean_of(self._pad(weights.w * happened).sum(axis=1) / self._weeks)
-        found = found.plus(weights.noise(happened / self._weeks))
-        answer = _Answer("marginal weights", found, first.ess, first.why_not)
-        return Harm(counted.value(), self._estimate(answer, support, found.minus(counted)))
+        noise = weights.noise(happened / self._weeks)
+        found = mean_of(self._pad(weights.w * happened).sum(axis=1) / self._weeks).plus(noise)
+        by = _Answer("marginal weights", found, first.ess, first.why_not)
+        return Harm(counted.value(), self._estimate(by, support, found.minus(counted)))
 
     def _pad(self, values: Floats, fill: float = 0.0) -> Floats:
         return sequential.pad(values, self._test.customer, self._test.step, fill)

@@ -12,14 +12,15 @@ customers with weight, and enough of them with a say in the noise.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engine.records import HOLD, Bools, Floats, Floats32, Ints
+from engine.records import HOLD, Floats, Floats32, Ints
 from training.cells import cells
 from training.fitted import Basis, Panel
-from training.flow import Carry, Flow, Groups, moved_by_levels, weights_of
+from training.flow import Carry, Flow, Groups, weights_of
+from training.marginal_weights import MarginalWeights
 from training.support import LEAST_ESS, carrying, effective_sample_size
 
 PENALTIES, DOWN_TO = (10.0, 3.0, 1.0, 0.3, 0.1), 8_000.0
@@ -63,52 +64,6 @@ RAKES, FURTHEST = 3, 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class MarginalWeights:
-    """w: Floats [N], the weight of (s, a), with mean 1 over the customers at each decision. removed: the share of their
-    sum that had to be cut off so that enough customers are left; what was cut counts as in the log; 1 where no weights
-    that balance the log were found. penalty: the ridge. uncut: Floats [N], the weights before that.
-    """
-
-    w: Floats
-    removed: float
-    penalty: float
-    uncut: Floats = field(repr=False)
-    _customer: Ints = field(repr=False)
-    _step: Groups = field(repr=False)
-    _carry: Carry = field(repr=False)
-    _state: Floats = field(repr=False)
-    _x: Floats32 = field(repr=False)
-    _rows: Ints = field(repr=False)
-    _cut: Bools = field(repr=False)
-    _bend: Floats = field(repr=False)
-    _moves: Floats = field(repr=False)
-
-    def whole(self) -> "MarginalWeights":
-        """The same before anything was cut: for what must not look smaller than it is."""
-        return replace(self, w=self.uncut, removed=0.0, _cut=np.zeros(len(self.w), np.bool_))
-
-    def noise(self, term: Floats) -> Floats:
-        """[J], mean 0: how each customer moves Σ w · term [N] through the weights' coefficients and their mean of 1;
-        cells and ridge are taken as given.
-
-        The second half of the estimate's influence function (two-step M-estimation: Newey & McFadden 1994, section 6).
-        Added to customers' totals it puts the weights' noise into their interval. Small where the value model is good:
-        then `term` has mean 0 in every state.
-        """
-        carried = np.where(self._cut, 0.0, self.w * term)
-        share = self._step.mean(carried) / np.maximum(self._step.mean(self.w), 1e-300)
-        carried -= self.w * share
-        pull = self._carry.pull(self._state, carried)
-        pull -= self._state * self._step.mean(pull)
-        slope = (self._x.T @ pull.astype(np.float32)).astype(np.float64)
-        along = np.linalg.lstsq(self._bend.T, slope, rcond=1e-3)[0]
-        moved = moved_by_levels(self._carry, self._step, self._state, carried) - share * (self.w - 1.0)
-        moved[self._rows] += self._moves @ along
-        by_customer = np.bincount(self._customer, weights=moved)
-        return np.asarray(by_customer - by_customer.mean(), np.float64)
-
-
-@dataclass(frozen=True, slots=True)
 class _Asked:
     """What a policy's weights are of. x: Floats32 [N, p], columns by which states are told apart, the first `balanced`
     of them score and cells.
@@ -135,8 +90,8 @@ class _Asked:
 
 
 class StateWeigher:
-    """Marginal weights for any policy on one log. No reward is looked at but by the choice of the ridge (and by the
-    score, where that is of the log), so that what is weighed may be the customers who have balanced it.
+    """Marginal weights for any policy on one log. They balance the customers that they weigh: folds made no difference,
+    as no reward of a customer's own is looked at but by the choice of the ridge.
 
     Fails where the states that matter are not told apart by score, cells and log-linear columns; where the policy
     changes how long journeys last, whose weight is still 1 on average at each decision; and where hardly anybody did
@@ -152,8 +107,8 @@ class StateWeigher:
         early = (1.0 / (1.0 + panel.step))[:, None].astype(np.float32)
         columns = (x[:, 1 + basis.exact], ahead, across, ahead * across, early * across)
         rest = np.concatenate(columns, axis=1)
-        self._rest = _standard(rest[:, rest.std(axis=0) > 1e-6])
         self._together = Groups.among(_together(panel.step))
+        self._rest = self._centred(_standard(rest[:, rest.std(axis=0) > 1e-6]))
         customers = int(panel.customer[-1]) + 1
         self._customers = customers
         self._traits = [large[panel.customer] for trait in traits if ((large := _large(trait)) >= 0).any()]
@@ -175,14 +130,15 @@ class StateWeigher:
         asked = self._asked(ratio, chances, score)
         seen = asked.flow(self.panel, self._rows)
         beta, best, most, noisiest = np.zeros(asked.x.shape[1]), None, 0.0, np.inf
-        for penalty in (p for p in PENALTIES if p >= min(PENALTIES[0], DOWN_TO / self._customers)):
+        penalties = [p for p in PENALTIES if p >= min(PENALTIES[0], DOWN_TO / self._customers)]
+        for penalty in penalties:
             beta, settled = seen.solved(beta, asked.ridge(penalty))
             if best and (not settled or self._ess(self._weights(asked, asked.states(beta))[1]) < self._enough):
                 break
             found = self._found(asked, seen, penalty, beta)
             if not settled:
                 return replace(found, removed=1.0)
-            carried, noise = _steadiness(pull(found)) if pull else (STEADY, 1.0)
+            carried, noise = _steadiness(pull(found)) if pull and len(penalties) > 1 else (STEADY, 1.0)
             if best and noise > max(NOISY, noisiest):
                 break
             if best is None or (carried >= min(STEADY, most) and found.removed <= best.removed):
@@ -193,8 +149,9 @@ class StateWeigher:
     def _asked(self, ratio: Floats, chances: Floats32, score: Floats) -> "_Asked":
         scores = self._scores(score)
         cell = self._alike(chances, scores[:, 0])
-        x = self._centred(np.concatenate([scores, _standard(cell, np.inf), self._rest], axis=1))
-        return _Asked(x, SCORES + cell.shape[1], Carry(ratio, Groups.among(cell.argmax(axis=1))), self._together)
+        balanced = self._centred(np.concatenate([scores, _standard(cell, np.inf)], axis=1))
+        x = np.concatenate([balanced, self._rest], axis=1)
+        return _Asked(x, balanced.shape[1], Carry(ratio, Groups.among(cell.argmax(axis=1))), self._together)
 
     def _found(self, asked: "_Asked", seen: Flow, penalty: float, beta: Floats) -> MarginalWeights:
         state, w = self._weights(asked, asked.states(beta))
@@ -213,7 +170,8 @@ class StateWeigher:
             _bend=seen.bend(beta, asked.ridge(penalty)),
             _moves=seen.moves(beta),
         )
-        return self._cut_at(found, self._cut(w))
+        found, short = self._cut_at(found, self._cut(w)), asked.carry.short(state, self.panel.customer)
+        return replace(found, removed=1.0 - (1.0 - found.removed) * (1.0 - short))
 
     def _weights(self, asked: "_Asked", state: Floats) -> tuple[Floats, Floats]:
         """[N] each: of the states, and of what was done there."""
@@ -245,7 +203,10 @@ class StateWeigher:
 
     def _centred(self, x: Floats32) -> Floats32:
         """[N, p], with mean 0 at each decision, where weights have mean 1 whatever all of its states have in common."""
-        return np.asarray(x - self._together.mean(x.astype(np.float64)), np.float32)
+        centred = np.empty_like(x)
+        for column in range(x.shape[1]):
+            centred[:, column] = x[:, column] - self._together.mean(x[:, column].astype(np.float64))
+        return centred
 
     def _normalised(self, w: Floats) -> Floats:
         """Weights with mean 1 at each decision and for each trait of customers, as far as both can be had.

@@ -132,4 +132,7 @@ def too_far(removed: float) -> str:
         return (
             "no weights were found that make the log look like what it does: too few customers were treated like that"
         )
-    return f"{removed:.0%} of its weights had to be cut: too few customers of the log were treated like that"
+    return (
+        f"{removed:.0%} of its weights had to be cut, or nobody carries them on: too few customers of the log were "
+        "treated like that"
+    )

@@ -7,7 +7,8 @@ from engine.records import Floats, Floats32
 from training import sequential
 from training.fitted import Basis, Fitted, FittedEvaluator, Panel
 from training.intervals import Ratios, interval
-from training.state_weights import MarginalWeights, StateWeigher
+from training.marginal_weights import MarginalWeights
+from training.state_weights import StateWeigher
 from training.support import effective_sample_size
 
 STEPS, GAMMA = 10, 0.97

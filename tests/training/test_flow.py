@@ -76,19 +76,3 @@ def test_the_derivative_is_that_of_the_equations() -> None:
 
     numeric = np.stack([(lost(beta + h * e) - lost(beta - h * e)) / (2 * h) for e in np.eye(4)], axis=1)
     np.testing.assert_allclose(own.bend(beta, ridge), numeric, rtol=1e-5, atol=1e-4)
-
-
-def test_what_a_customer_adds_is_what_is_lost_without_him() -> None:
-    """`moves` by the infinitesimal jackknife: the equations with each decision of a customer weighing a little less."""
-    own, _ = flow(100, columns=1)
-    beta = np.array([0.1, -0.2, 0.05])
-    moves = own.moves(beta).reshape(100, STEPS, -1).sum(axis=1)
-    for j in (0, 17, 60):
-        rest = np.flatnonzero(np.arange(100 * STEPS) // STEPS != j)
-        without = Flow(
-            own.x[rest], own.discount[rest], np.flatnonzero(rest % STEPS > 0), own.carry.some(rest), own.step.some(rest)
-        )
-        follow = np.flatnonzero(np.arange(len(rest)) % STEPS > 0)
-        without = replace(without, follow=follow)
-        lost = own.moves(beta).sum(axis=0) - without.moves(beta).sum(axis=0)
-        np.testing.assert_allclose(moves[j], lost, rtol=0.1, atol=0.3)

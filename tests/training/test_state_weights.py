@@ -13,9 +13,10 @@ from tests.training.known_logs import logged
 from tests.training.test_fitted import CANDIDATE, LOGGED, STEPS, chances, estimate, fit, live, on_policy, ratios, value
 from training.fitted import Basis, Fitted, FittedEvaluator, Panel
 from training.intervals import Ratios, interval, mean_of
+from training.marginal_weights import MarginalWeights
 from training.ope import taken
 from training.panels import panel_of
-from training.state_weights import PENALTIES, STEADY, MarginalWeights, StateWeigher
+from training.state_weights import PENALTIES, STEADY, StateWeigher
 from training.support import LEAST_CARRYING, LEAST_ESS, carrying, effective_sample_size, too_far
 
 

@@ -16,7 +16,7 @@ from tests.training.test_fitted import CANDIDATE, LOGGED, fit, live, on_policy, 
 from training import sequential
 from training.fitted import Fitted, Panel
 from training.intervals import Ratios, interval, normal
-from training.state_weights import MarginalWeights
+from training.marginal_weights import MarginalWeights
 from training.support import LEAST_ESS, MOST_REMOVED, effective_sample_size
 
 SIZES, LOGS, REFERENCE = (300, 1_000, 3_000), 25, 200_000
