@@ -118,12 +118,12 @@ class Judge:
         self._fitted, self._trees = FittedEvaluator(self._panel, basis, fold), TreeModel.of(self._panel, fold)
         self._splits = splits_of(spec, test)
         traits = [s.of for s, f in zip(self._splits, spec.context.features, strict=True) if f.evolves == "static"]
-        self._weigher = None if self.one_step else StateWeigher(self._panel, basis, traits)
         self._environment: EnvironmentValues | None = None
         self.luck: Luck | None = None
         if isinstance(model, EnsembleOutcomeModel) and behaviour is not None and not self.one_step:
             self._environment = EnvironmentValues(spec, model, test, behaviour, self._panel, basis)
             self.luck = Luck(spec, model, test, self._panel.discount)
+        self._weigher = None if self.one_step else StateWeigher(self._panel, basis, traits, self._environment is None)
         self._harms = harms_of(spec, test)
         self._weeks = weeks_of(test)
 
@@ -189,7 +189,7 @@ class Judge:
 
     def _corrected(self, weights: MarginalWeights | _Weighed, fitted: Fitted) -> tuple[Ratios, Floats]:
         """Marginal DR with these weights, and their own noise."""
-        r, d, w, q, v = self._reward, self._discount, *(self._pad(x) for x in (weights.w, fitted.q, fitted.v))
+        r, d, w, q, v = (self._reward, self._discount, *map(self._pad, (weights.w, fitted.q, fitted.v)))
         errors = sequential.temporal_differences(r, d, q, v)
         return sequential.marginal_doubly_robust(r, d, w, q, v), weights.noise(self._flat(errors))
 

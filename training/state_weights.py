@@ -25,7 +25,8 @@ from training.support import LEAST_ESS, carrying, effective_sample_size
 
 PENALTIES, DOWN_TO = (10.0, 3.0, 1.0, 0.3, 0.1), 8_000.0
 """Ridges on all but score and cells, in units of a decision; how small one may be, in those of a customer. Larger ones
-would weigh anything; smaller ones ask a log for more than it has to say.
+would weigh anything; smaller ones ask a log for more than it has to say. But a value model of the log's own errs by the
+log's own luck, which the weights have to take out: then all of them are tried.
 """
 
 ENOUGH = 50.0
@@ -98,8 +99,10 @@ class StateWeigher:
     what the policy does: then most of the weights are cut (`removed`), and the value model alone speaks.
     """
 
-    def __init__(self, panel: Panel, basis: Basis, traits: Sequence[Ints] = ()) -> None:
-        """traits: Ints [J] each, the place of what a customer is and stays among what there is, -1 = unknown."""
+    def __init__(self, panel: Panel, basis: Basis, traits: Sequence[Ints] = (), own: bool = False) -> None:
+        """traits: Ints [J] each, the place of what a customer is and stays among what there is, -1 = unknown. own: is
+        what the weights correct a value model of this very log?
+        """
         self.panel, self._basis = panel, basis
         x, crossed = basis.state(panel.observation, panel.left)
         ahead = panel.left[:, None].astype(np.float32)
@@ -111,6 +114,8 @@ class StateWeigher:
         self._rest = self._centred(_standard(rest[:, rest.std(axis=0) > 1e-6]))
         customers = int(panel.customer[-1]) + 1
         self._customers = customers
+        least = PENALTIES[-1] if own else min(PENALTIES[0], DOWN_TO / customers)
+        self._penalties = [penalty for penalty in PENALTIES if penalty >= least]
         self._traits = [large[panel.customer] for trait in traits if ((large := _large(trait)) >= 0).any()]
         self._enough = min(max(LEAST_ESS, customers / 10), ENOUGH)
         some = np.random.default_rng(0).permutation(customers)[: max(2, int(MOST_FITTED * customers / len(panel)))]
@@ -130,15 +135,14 @@ class StateWeigher:
         asked = self._asked(ratio, chances, score)
         seen = asked.flow(self.panel, self._rows)
         beta, best, most, noisiest = np.zeros(asked.x.shape[1]), None, 0.0, np.inf
-        penalties = [p for p in PENALTIES if p >= min(PENALTIES[0], DOWN_TO / self._customers)]
-        for penalty in penalties:
+        for penalty in self._penalties:
             beta, settled = seen.solved(beta, asked.ridge(penalty))
             if best and (not settled or self._ess(self._weights(asked, asked.states(beta))[1]) < self._enough):
                 break
             found = self._found(asked, seen, penalty, beta)
             if not settled:
                 return replace(found, removed=1.0)
-            carried, noise = _steadiness(pull(found)) if pull and len(penalties) > 1 else (STEADY, 1.0)
+            carried, noise = _steadiness(pull(found)) if pull and len(self._penalties) > 1 else (STEADY, 1.0)
             if best and noise > max(NOISY, noisiest):
                 break
             if best is None or (carried >= min(STEADY, most) and found.removed <= best.removed):
