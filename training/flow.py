@@ -75,7 +75,7 @@ class Carry:
 
     def pull(self, w: Floats, carried: Floats) -> Floats:
         """[M, ...]: the derivative of Σ carried [M, ...], proportional to `on`, by each decision's log w."""
-        return np.asarray(carried + (self.cell.mean(carried).T * self._lean(w)).T, np.float64)
+        return np.asarray(carried + self.levels(w, carried), np.float64)
 
     def slopes(self, w: Floats, x: Floats) -> Floats:
         """[M, p]: the derivative of log `on` where that of log w is x [M, p]."""
@@ -130,8 +130,9 @@ class Flow:
         """
         slope = self._slope(beta, ridge)
         for _ in range(MOST_STEPS):
-            still, before = self._still(beta, ridge), self.weights(beta)
-            whole = self._step(still - self._moving(beta), slope)
+            before = self.weights(beta)
+            still, moving = self._bends(before, ridge)
+            whole = self._step(still - moving, slope)
             for move in (part * whole for part in SHORTER):
                 found = self._slope(beta + move, ridge)
                 if np.linalg.norm(found) < np.linalg.norm(slope):
@@ -158,21 +159,19 @@ class Flow:
 
     def bend(self, beta: Floats, ridge: Floats) -> Floats:
         """[p, p], the derivative of what `solved` brings to 0, with the other sign."""
-        return self._still(beta, ridge) - self._moving(beta)
+        still, moving = self._bends(self.weights(beta), ridge)
+        return still - moving
 
-    def _still(self, beta: Floats, ridge: Floats) -> Floats:
-        """[p, p]: `bend` if what is carried stayed as it is."""
-        w = self.weights(beta)
-        seen = self.x * (self.discount * w)[:, None]
-        return np.asarray(seen.T @ self._by(w) + np.diag(self.discount.sum() * ridge), np.float64)
-
-    def _moving(self, beta: Floats) -> Floats:
-        """[p, p]: by how much `bend` is less because that moves as well."""
-        w = self.weights(beta)
+    def _bends(self, w: Floats, ridge: Floats) -> tuple[Floats, Floats]:
+        """Two parts of `bend` at weights w [M], both [p, p]: what it were if all that is carried stayed as it is, and
+        by how much it is less as that moves too.
+        """
+        by, seen = self._by(w), self.x * (self.discount * w)[:, None]
+        still = seen.T @ by + np.diag(self.discount.sum() * ridge)
         carried, before = self._carried(w), np.zeros_like(self.x)
-        before[self.follow] = self.carry.slopes(w, self._by(w))[self.follow - 1]
+        before[self.follow] = self.carry.slopes(w, by)[self.follow - 1]
         before -= self.step.mean(before * carried[:, None])
-        return np.asarray((self.x * (self.discount * carried)[:, None]).T @ before, np.float64)
+        return still, (self.x * (self.discount * carried)[:, None]).T @ before
 
     def _by(self, w: Floats) -> Floats:
         """[M, p]: the derivative of log `weights`."""

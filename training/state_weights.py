@@ -65,9 +65,9 @@ RAKES, FURTHEST = 3, 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """What a policy's weights are of. x: Floats32 [N, p], columns by which states are told apart, the first `balanced`
-    of them score and cells.
+class _Balance:
+    """What a policy's weights have to balance. x: Floats32 [N, p], columns by which states are told apart, the first
+    `balanced` of them score and cells. carry, step: as in `Flow`, of all decisions.
     """
 
     x: Floats32
@@ -99,9 +99,9 @@ class StateWeigher:
     what the policy does: then most of the weights are cut (`removed`), and the value model alone speaks.
     """
 
-    def __init__(self, panel: Panel, basis: Basis, traits: Sequence[Ints] = (), own: bool = False) -> None:
-        """traits: Ints [J] each, the place of what a customer is and stays among what there is, -1 = unknown. own: is
-        what the weights correct a value model of this very log?
+    def __init__(self, panel: Panel, basis: Basis, traits: Sequence[Ints] = (), own_model: bool = False) -> None:
+        """traits: Ints [J] each, the place of what a customer is and stays among what there is, -1 = unknown.
+        own_model: is what the weights correct a value model of this very log?
         """
         self.panel, self._basis = panel, basis
         x, crossed = basis.state(panel.observation, panel.left)
@@ -114,7 +114,7 @@ class StateWeigher:
         self._rest = self._centred(_standard(rest[:, rest.std(axis=0) > 1e-6]))
         customers = int(panel.customer[-1]) + 1
         self._customers = customers
-        least = PENALTIES[-1] if own else min(PENALTIES[0], DOWN_TO / customers)
+        least = PENALTIES[-1] if own_model else min(PENALTIES[0], DOWN_TO / customers)
         self._penalties = [penalty for penalty in PENALTIES if penalty >= least]
         self._traits = [large[panel.customer] for trait in traits if ((large := _large(trait)) >= 0).any()]
         self._enough = min(max(LEAST_ESS, customers / 10), ENOUGH)
@@ -132,14 +132,14 @@ class StateWeigher:
         is worth to it. pull: how much each customer [J] moves what is estimated with such weights, as if they were
         known, and with their own noise; None = nothing is.
         """
-        asked = self._asked(ratio, chances, score)
-        seen = asked.flow(self.panel, self._rows)
-        beta, best, most, noisiest = np.zeros(asked.x.shape[1]), None, 0.0, np.inf
+        balance = self._balance(ratio, chances, score)
+        seen = balance.flow(self.panel, self._rows)
+        beta, best, most, noisiest = np.zeros(balance.x.shape[1]), None, 0.0, np.inf
         for penalty in self._penalties:
-            beta, settled = seen.solved(beta, asked.ridge(penalty))
-            if best and (not settled or self._ess(self._weights(asked, asked.states(beta))[1]) < self._enough):
+            beta, settled = seen.solved(beta, balance.ridge(penalty))
+            if best and (not settled or self._ess(self._weights(balance, balance.states(beta))[1]) < self._enough):
                 break
-            found = self._found(asked, seen, penalty, beta)
+            found = self._found(balance, seen, penalty, beta)
             if not settled:
                 return replace(found, removed=1.0)
             carried, noise = _steadiness(pull(found)) if pull and len(self._penalties) > 1 else (STEADY, 1.0)
@@ -150,15 +150,15 @@ class StateWeigher:
         assert best is not None
         return best
 
-    def _asked(self, ratio: Floats, chances: Floats32, score: Floats) -> "_Asked":
+    def _balance(self, ratio: Floats, chances: Floats32, score: Floats) -> _Balance:
         scores = self._scores(score)
         cell = self._alike(chances, scores[:, 0])
         balanced = self._centred(np.concatenate([scores, _standard(cell, np.inf)], axis=1))
         x = np.concatenate([balanced, self._rest], axis=1)
-        return _Asked(x, balanced.shape[1], Carry(ratio, Groups.among(cell.argmax(axis=1))), self._together)
+        return _Balance(x, balanced.shape[1], Carry(ratio, Groups.among(cell.argmax(axis=1))), self._together)
 
-    def _found(self, asked: "_Asked", seen: Flow, penalty: float, beta: Floats) -> MarginalWeights:
-        state, w = self._weights(asked, asked.states(beta))
+    def _found(self, balance: _Balance, seen: Flow, penalty: float, beta: Floats) -> MarginalWeights:
+        state, w = self._weights(balance, balance.states(beta))
         found = MarginalWeights(
             w=w,
             removed=0.0,
@@ -166,21 +166,21 @@ class StateWeigher:
             uncut=w,
             _customer=self.panel.customer,
             _step=self._together,
-            _carry=asked.carry,
+            _carry=balance.carry,
             _state=state,
-            _x=asked.x,
+            _x=balance.x,
             _rows=self._rows,
             _cut=np.zeros(len(w), np.bool_),
-            _bend=seen.bend(beta, asked.ridge(penalty)),
+            _bend=seen.bend(beta, balance.ridge(penalty)),
             _moves=seen.moves(beta),
         )
-        found, short = self._cut_at(found, self._cut(w)), asked.carry.short(state, self.panel.customer)
+        found, short = self._cut_at(found, self._cut(w)), balance.carry.short(state, self.panel.customer)
         return replace(found, removed=1.0 - (1.0 - found.removed) * (1.0 - short))
 
-    def _weights(self, asked: "_Asked", state: Floats) -> tuple[Floats, Floats]:
+    def _weights(self, balance: _Balance, state: Floats) -> tuple[Floats, Floats]:
         """[N] each: of the states, and of what was done there."""
         state = self._normalised(state)
-        return state, self._normalised(asked.carry.on(state))
+        return state, self._normalised(balance.carry.on(state))
 
     def _cut_at(self, found: MarginalWeights, level: float) -> MarginalWeights:
         """The same weights, none above this one before all are normalised again."""

@@ -73,14 +73,14 @@ def test_what_a_customer_moves_is_what_it_moves_by_when_he_counts_more(
     panel, propensity = uneven(400)
     does, ratio = ratios(panel, propensity, CANDIDATE)
     weigher = StateWeigher(panel, Basis.of(panel.observation, panel.attributes, panel.action))
-    asked = weigher._asked(ratio, does, -panel.observation[:, 0].astype(np.float64))
-    seen = asked.flow(panel, weigher._rows)
-    ridge = asked.ridge(PENALTY)
-    beta, settled = seen.solved(np.zeros(asked.x.shape[1]), ridge)
+    balance = weigher._balance(ratio, does, -panel.observation[:, 0].astype(np.float64))
+    seen = balance.flow(panel, weigher._rows)
+    ridge = balance.ridge(PENALTY)
+    beta, settled = seen.solved(np.zeros(balance.x.shape[1]), ridge)
     for _ in range(5):
         beta = beta + np.linalg.solve(seen.bend(beta, ridge), seen._slope(beta, ridge))
     assert settled
-    found = weigher._found(asked, seen, PENALTY, beta)
+    found = weigher._found(balance, seen, PENALTY, beta)
     assert (len(weigher._rows) < len(panel)) == (most < len(panel))
     level = float(np.quantile(found.uncut, cut)) if cut < 1.0 else np.inf
     found = weigher._cut_at(found, level)
