@@ -22,19 +22,12 @@ from training.excited import beside, excitation_of
 from training.journeys import Journeys
 from training.likelihood import context_bias, context_loss, outcome_loss, outcome_start, polished
 from training.means import with_means
-from training.members import OutcomeSettings, Progress, Sample, Start, Told, Trained, train_members
+from training.members import OutcomeSettings, Progress, Sample, Start, Told, train_members
 from training.network import moments
+from training.selection import SHORT, SHORT_DECAY, trained
 
-PENALTIES = (1.0, 2.0, 4.0, 8.0)
-"""How hard it may be for a column of history to be heard; see `OutcomeSettings.penalty`."""
 USUAL = 2.0
-"""How hard it is for a background; see `_background`."""
-SHORT = 300
-"""Steps at most of the trainings that settle the penalty, and of backgrounds."""
-SHORT_DECAY = 1.0
-"""Their weight decay: with less, they hear so much luck that hardly any history looks worth its price."""
-SEARCHES = len(PENALTIES) + 2
-"""Trainings at most that settle how an ensemble is trained: the penalties and `efforts`."""
+"""How hard it is for history to be heard by a background; see `_background`."""
 ROUNDS = 2
 """How often the background and what is excited beside it are fitted, each given the other (backfitting: Buja, Hastie &
 Tibshirani, Annals of Statistics 1989); once where nothing is excited."""
@@ -62,9 +55,10 @@ def fit_outcome_model(
     turn = turns(spec, train)
     streams, inputs, evolutions = streams_of(spec, train, turn), inputs_of(spec, train), evolutions_of(spec, train)
     logs = [(train, turn), (judge, turns(spec, judge))]
-    told = Told(progress, 2 if evolutions else 1)
-    outcome = _outcome_networks(spec, logs, (inputs, streams), settings, told)
-    context = _context_networks(spec, logs, (inputs, evolutions), settings, told) if evolutions else None
+    told, first = Told(progress), 0.5 if evolutions else 1.0
+    outcome = _outcome_networks(spec, logs, (inputs, streams), settings, told.within(0.0, first))
+    known = inputs, evolutions
+    context = _context_networks(spec, logs, known, settings, told.within(first, 1.0)) if evolutions else None
     return EnsembleOutcomeModel(spec, streams, evolutions, inputs, outcome, context)
 
 
@@ -95,7 +89,7 @@ def _outcome_networks(
         evidence = [beside(e, excitation, observation) for e, observation in zip(evidence, seen, strict=True)]
         if excitation is None:
             break
-    networks = _trained(_samples(spec, evidence, streams, settings), start, settings, told)
+    networks = trained(_samples(spec, evidence, streams, settings), start, settings, told)
     networks = replace(networks, excitation=excitation)
     return with_means(polished(networks, evidence[0], streams), evidence[0], streams)
 
@@ -113,7 +107,7 @@ def _background(spec: Spec, samples: list[Sample], start: Start, settings: Outco
     """
     short = replace(settings, members=1, most_steps=SHORT, weight_decay=SHORT_DECAY, penalty=USUAL)
     deaf = replace(start, unheard=spec.encoder.contact_columns)
-    return train_members(samples, deaf, short, Told(None, 1)).networks
+    return train_members(samples, deaf, short, Told(None)).networks
 
 
 def _history(spec: Spec) -> Ints:
@@ -131,69 +125,6 @@ def columns_of_names(spec: Spec, told: int = 0) -> tuple[Ints, Ints]:
     return spec.encoder.size + identity, told - spec.attributes.size + identity if told else none
 
 
-def _trained(samples: list[Sample], start: Start, settings: OutcomeSettings, told: Told) -> Networks:
-    """The ensemble, with the penalty on history and the effort that the second sample asks for."""
-    if settings.penalty is None:
-        settings = replace(settings, penalty=_penalty(samples, start, settings, told))
-    return train_members(samples, start, _effort(samples, start, settings, told), told).networks
-
-
-def _effort(samples: list[Sample], start: Start, settings: OutcomeSettings, told: Told) -> OutcomeSettings:
-    """The settings of the last of `efforts` that explains the second sample clearly better than the one before, by one
-    member each, in short trainings.
-
-    What customers do is mostly luck, and a short training hears all that can be heard. A budget that shrinks by what
-    was spent, or a score that answers each action, is nearly certain: there the likelihood goes on rising for as long
-    as the networks are given room and time.
-    """
-    chosen, found = settings, None
-    for number, tried in enumerate(efforts(settings), 1):
-        short = replace(tried, members=1, most_steps=settings.least_steps)
-        trained = train_members(samples, start, short, Told(None, 1))
-        told.search((len(PENALTIES) + number) / SEARCHES)
-        if found is not None and _as_good(found, trained, 2.0):
-            break
-        chosen, found = tried, trained
-    return replace(chosen, members=settings.members)
-
-
-def efforts(settings: OutcomeSettings) -> tuple[OutcomeSettings, ...]:
-    """As they are; with less decay, more steps and twice the units."""
-    wider = replace(
-        settings,
-        weight_decay=settings.weight_decay / 10,
-        least_steps=5 * settings.least_steps // 2,
-        hidden=2 * settings.hidden,
-    )
-    return settings, wider
-
-
-def _penalty(samples: list[Sample], start: Start, settings: OutcomeSettings, told: Told) -> float:
-    """The largest of PENALTIES that explains the second sample as well as the best, up to a standard error, in short
-    trainings (the one-standard-error rule: Breiman, Friedman, Olshen & Stone 1984, 3.4).
-
-    History often stands in for what it merely goes along with: who was targeted for what he is has a history that
-    tells it. Both explain the log alike, but once actions change, history changes and he does not. So of models that
-    explain alike the one is taken that hears the least of history.
-    """
-    short = replace(settings, members=min(2, settings.members), most_steps=SHORT, checks=4, weight_decay=SHORT_DECAY)
-    found = list[Trained]()
-    for number, penalty in enumerate(PENALTIES, 1):
-        found.append(train_members(samples, start, replace(short, penalty=penalty), Told(None, 1)))
-        told.search(number / SEARCHES)
-        best = min(found, key=lambda f: float(f.nll.mean()))
-        if not _as_good(found[-1], best, 2.0):
-            break  # and more would be worse
-    return max(p for p, f in zip(PENALTIES, found, strict=False) if _as_good(f, best, 1.0))
-
-
-def _as_good(one: Trained, best: Trained, errors: float) -> bool:
-    """Does luck explain by how much `best` is better? Within so many standard errors, customers as clusters."""
-    gap = one.nll - best.nll
-    each = np.bincount(one.customer, weights=gap - gap.mean())
-    return bool(gap.sum() <= errors * np.sqrt((each**2).sum()))
-
-
 def _context_networks(
     spec: Spec, logs: Logs, known: tuple[Inputs, list[Evolution]], settings: OutcomeSettings, told: Told
 ) -> Networks:
@@ -206,7 +137,7 @@ def _context_networks(
     ]
     bias = context_bias(evidence[0], evolutions)
     start = Start(bias, np.zeros((0, 1)), np.zeros((0, 1), bool), _history(spec), names=columns_of_names(spec))
-    return _trained([samples[0], samples[-1]], start, settings, told)
+    return trained([samples[0], samples[-1]], start, settings, told)
 
 
 def inputs_of(spec: Spec, journeys: Journeys) -> Inputs:

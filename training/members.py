@@ -279,22 +279,17 @@ def _spread_out(n: int, most: int) -> Ints:
 
 
 class Told:
-    """Tells the progress of one or two ensembles as one, in percent."""
+    """Tells, in percent, how far work is that has this part of the whole."""
 
-    def __init__(self, progress: Progress | None, parts: int) -> None:
-        self._progress, self._parts, self._finished, self._searched = progress, parts, 0, 0.0
+    def __init__(self, progress: Progress | None, low: float = 0.0, high: float = 1.0) -> None:
+        self._progress, self._low, self._high = progress, low, high
 
-    def search(self, share: float) -> None:
-        """How much is done of the search for the settings of the present ensemble: half of its work."""
-        self._searched = share / 2
-        self._tell(self._searched)
+    def within(self, low: float, high: float) -> "Told":
+        """Of the work between these shares of this work."""
+        span = self._high - self._low
+        return Told(self._progress, self._low + low * span, self._low + high * span)
 
     def part(self, share: float) -> None:
-        """How much of the present ensemble is done, after the search if there was one; 1 goes on to the next."""
-        self._tell(self._searched + (1.0 - self._searched) * share)
-        if share == 1.0:
-            self._finished, self._searched = self._finished + 1, 0.0
-
-    def _tell(self, share: float) -> None:
+        """How much of the work is done."""
         if self._progress is not None:
-            self._progress(round(100 * (self._finished + share) / self._parts), 100)
+            self._progress(round(100 * (self._low + share * (self._high - self._low))), 100)

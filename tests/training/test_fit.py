@@ -15,7 +15,7 @@ from envs.simulate import by_policy, simulate, write_log
 from envs.worlds import world
 from tests.envs.tiny import TEXT, TinyWorld, tiny_replay, tiny_spec
 from tests.training.played import play
-from training import fit
+from training import selection
 from training.evidence import evidence_of, is_answer, turns
 from training.fit import fit_outcome_model
 from training.journeys import Journeys
@@ -108,12 +108,13 @@ def test_a_large_log_is_decided_by_steps_and_judged_several_times_a_pass(monkeyp
     """Steps, not passes, end a training; here there are three times as many steps in the five passes."""
     train, valid, told = journeys(60), journeys(20, 1), list[int]()
     few = replace(SMALL, batch=4, least_steps=1, patience=99, penalty=1.0)
-    monkeypatch.setattr(fit, "efforts", lambda settings: (settings,))
+    monkeypatch.setattr(selection, "efforts", lambda settings: (settings,))
     steps = 5 * (len(train) // 4)
     fit_outcome_model(
         SPEC, train, valid, replace(few, most_steps=steps // 3, checks=8), lambda done, _: told.append(done)
     )
-    assert len(told) == 2 * (1 + 8 + 1)  # of two ensembles: the one search, each check, and that it is done
+    # Of two ensembles: the one search, twice each check and the end of a training, and that it is done.
+    assert len(told) == 2 * (1 + 2 * (8 + 1) + 1)
     assert told[-1] == 100
 
 
@@ -181,8 +182,8 @@ def test_a_targeted_history_does_not_stand_in_for_the_context(tmp_path: Path, mo
     journeys = Journeys.of(place.spec, read_log(place.spec, tmp_path / "log"))
     voucher, advice = (place.spec.catalogue.row("email", name, "now") for name in ("voucher", "advice"))
     misled = []
-    for penalties in ((0.0,), fit.PENALTIES):
-        monkeypatch.setattr(fit, "PENALTIES", penalties)
+    for penalties in ((0.0,), selection.PENALTIES):
+        monkeypatch.setattr(selection, "PENALTIES", penalties)
         model = fit_outcome_model(place.spec, *journeys.split(0)[:2])
         worth = constant_values(place.spec, model, journeys.replay(), np.array([voucher, advice]), seed=1)
         misled.append(float(worth[0] - worth[1]))
