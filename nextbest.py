@@ -150,13 +150,16 @@ def tune(run_id: str | None, trials: int, seconds: int | None, seed: int) -> Non
     type=click.IntRange(1),
     help="You look again and again: this is the K-th time. All looks share the error of one. [default: the only look]",
 )
+@click.option(
+    "--contacts",
+    metavar="TIMES",
+    type=click.FloatRange(0, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="How many times the log's contacts per customer and week a policy may make.",
+)
 def evaluate(
-    run_id: str | None,
-    bundles: tuple[Path, ...],
-    log: str | None,
-    truth: str | None,
-    model: str | None,
-    look: int | None,
+    run_id: str | None, bundles: tuple[Path, ...], log: str | None, truth: str | None, model: str | None, **terms: Any
 ) -> None:
     """Estimate what the trained policies are worth.
 
@@ -168,8 +171,9 @@ def evaluate(
     Writes: the comparison on the terminal; estimates, plots and a report into that run, unless --bundle or --log.
     """
     from training.evaluate import run
+    from training.evaluation import Terms
 
-    run(run_id, bundles, (log, truth), model, look)
+    run(run_id, bundles, (log, truth), model, Terms(**terms))
 
 
 @main.command()

@@ -5,7 +5,7 @@ Every candidate is judged as its bundle: what is evaluated is byte for byte what
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -20,8 +20,9 @@ from training.alike import alike
 from training.blend import abreast
 from training.candidates import CLONE
 from training.differences import Difference, Side, difference
-from training.evaluation import CHAMPION, Evaluation, Reigning, Report, error_of
+from training.evaluation import CHAMPION, Evaluation, Reigning, Report, Terms, error_of
 from training.favourite import errors_of, errors_of_choosing, liked
+from training.harms import limited
 from training.intervals import Estimate, refused
 from training.journeys import Journeys
 from training.judge import Judge
@@ -49,8 +50,8 @@ ON_POLICY = ("coverage", "propensities", "overlap")
 class Setting:
     """What candidates are evaluated with. test: customers, held_out: that no candidate has seen. behaviour: the clone
     that stands in for missing propensities. model: the learned environment. oracle: the truth, where it is
-    known. champion: NAME/VERSION and bundle of who is served now. look, earlier: as in `Report`. valid: customers who
-    say whom to ask most of (training/favourite.py), none of them in `test`.
+    known. champion: NAME/VERSION and bundle of who is served now. terms: what is asked of them. earlier: as in
+    `Report`. valid: customers who say whom to ask most of (training/favourite.py), none of them in `test`.
     """
 
     spec: Spec
@@ -60,7 +61,7 @@ class Setting:
     model: OutcomeModel | None = None
     oracle: Oracle | None = None
     champion: tuple[str, Bundle] | None = None
-    look: int | None = None
+    terms: Terms = field(default_factory=Terms)
     earlier: int = 0
     valid: Journeys | None = None
 
@@ -72,7 +73,7 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
     if setting.valid is not None:
         with story.stage("asking who is most likely to be worth promoting"):
             likely = liked(candidates, setting.spec, setting.valid, setting.model, seed)
-    error, favourite = error_of(setting.look), next(iter(likely), None)
+    error, favourite = error_of(setting.terms.look), next(iter(likely), None)
     errors, choosing = errors_of(candidates, favourite, error), errors_of_choosing(candidates, likely, error)
     judge = Judge(setting.spec, setting.test, setting.behaviour, seed, min(errors.values()), setting.model)
     found = list[Evaluation]()
@@ -99,17 +100,18 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
         held_out=setting.held_out,
         champion=reigning,
         alike={name: c.gain for name, c in constants.items()},
-        excused=tuple(name for name, c in constants.items() if not _rival(c)),
-        look=setting.look,
+        excused=tuple(name for name, c in constants.items() if not _rival(c, setting.terms)),
+        look=setting.terms.look,
         earlier=setting.earlier,
         favourite=favourite,
         choosing=next((n for n in likely if n in choosing), None) if len(set(choosing.values())) > 1 else None,
     )
 
 
-def _rival(constant: Judged) -> bool:
+def _rival(constant: Judged, terms: Terms) -> bool:
     """Does nobody pass who does not beat this action for everybody? It does no harm, and gains for certain itself."""
-    return constant.bound is not None and constant.bound > 0.0 and harmless(constant.harms, constant.segments)
+    harms = limited(constant.harms, terms.contacts)
+    return constant.bound is not None and constant.bound > 0.0 and harmless(harms, constant.segments)
 
 
 def _reigning(setting: Setting, judge: Judge) -> tuple[Reigning | None, Side | None]:
@@ -134,7 +136,7 @@ def _evaluate(
         values=judged.values,
         gains=judged.gains,
         bound=judged.bound,
-        harms=judged.harms,
+        harms=limited(judged.harms, setting.terms.contacts),
         holds=judged.holds,
         environment=_environment(policy, setting, seed) if setting.model else None,
         truth=setting.oracle.truth(name, policy) if setting.oracle else None,
@@ -158,7 +160,7 @@ def run(
     candidates: Sequence[Path] = (),
     logs: tuple[str | None, str | None] = (None, None),
     model: str | None = None,
-    look: int | None = None,
+    terms: Terms | None = None,
     store: Path = Path("mlruns"),
 ) -> Report:
     """The `evaluate` verb.
@@ -167,17 +169,17 @@ def run(
     everything is kept in its MLflow run. `model`: the registered model (default: the spec's name) whose champion is
     judged beside them, if it has one. `logs`: another log instead, all of its customers; and a log that the first
     bundle's policy (of a training: the behaviour clone's) wrote itself, the truth. `candidates`: bundle folders instead
-    of a training, with a log. `look`: which of several, see `error_of`. Raises LogError, BundleError, StoreError,
+    of a training, with a log. `terms`: what is asked of them. Raises LogError, BundleError, StoreError,
     TrainingError.
     """
     one_thread()
-    log, truth = logs
+    (log, truth), terms = logs, terms or Terms()
     story = Story(Console())
     if candidates:
         if log is None:
             raise TrainingError("found bundles to evaluate, expected the log to evaluate them on as well (--log)")
         named = _named([Bundle.load(folder) for folder in candidates])
-        setting = replace(_elsewhere(named, (log, truth), next(iter(named)), story), look=look)
+        setting = replace(_elsewhere(named, (log, truth), next(iter(named)), story), terms=terms)
         report = evaluate({name: b.policy for name, b in named.items()}, setting, story=story)
         summary.show(report, story.console)
         summary.caution(named.values(), story.console)
@@ -189,8 +191,8 @@ def run(
             setting = _as_trained(trained, model or trained.spec.name)
     else:
         setting = _elsewhere(trained.bundles, (log, truth), CLONE, story)
-    earlier = 0 if look else trained.tracking.evaluated_before(trained.run)
-    setting = replace(setting, look=look, earlier=earlier)
+    earlier = 0 if terms.look else trained.tracking.evaluated_before(trained.run)
+    setting = replace(setting, terms=terms, earlier=earlier)
     report = evaluate({name: b.policy for name, b in trained.bundles.items()}, setting, trained.seed, story)
     summary.show(report, story.console)
     summary.caution(trained.bundles.values(), story.console)

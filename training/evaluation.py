@@ -8,7 +8,7 @@ from typing import Any
 from engine.errors import TrainingError
 from training.blend import bolder
 from training.differences import Difference, beats
-from training.harms import Harm
+from training.harms import MOST_CONTACTS, Harm
 from training.intervals import Estimate
 from training.segments import Segment
 
@@ -19,6 +19,16 @@ ERROR = 0.05
 """Chance that the gate lets any policy through that is no better than the log, shared by all candidates
 (training/favourite.py).
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What whoever evaluates may ask for. look: see `error_of`. contacts: how many times the log's contacts a candidate
+    may make.
+    """
+
+    look: int | None = None
+    contacts: float = MOST_CONTACTS
 
 
 def error_of(look: int | None) -> float:
@@ -167,7 +177,7 @@ class Report:
 def _evaluation(found: dict[str, Any]) -> Evaluation:
     """From JSON."""
     values, gains = (tuple(Estimate(**e) for e in found.pop(name)) for name in ("values", "gains"))
-    harms = {name: Harm(h["logged"], Estimate(**h["excess"])) for name, h in found.pop("harms").items()}
+    harms = {name: Harm(**h | {"excess": Estimate(**h["excess"])}) for name, h in found.pop("harms").items()}
     environment, truth, tail = found.pop("environment"), found.pop("truth"), found.pop("tail", None)
     over = tuple(Difference(**d | {"gain": Estimate(**d["gain"])}) for d in found.pop("over", ()))
     parts = tuple(Segment(**part | {"gain": Estimate(**part["gain"])}) for part in found.pop("segments", ()))

@@ -2,7 +2,8 @@
 customers end.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,15 +12,34 @@ from engine.spec import Spec
 from training.intervals import Estimate
 from training.journeys import Journeys
 
+CONTACTS = "contacts"
+MOST_CONTACTS = 2.0
+"""How many times the log's contacts a policy may make, where nobody says otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Harm:
     """Something of which a policy should not do more, per customer and week: the log's rate and the policy's
-    excess.
+    excess. allowed: how many times the log's rate its own may be.
     """
 
     logged: float
     excess: Estimate
+    allowed: float = 1.0
+
+    @property
+    def limit(self) -> float:
+        """The highest rate that is allowed."""
+        return self.allowed * self.logged
+
+    @property
+    def passes(self) -> bool:
+        """Is its rate within the limit, or not for certain (one-sided, 2.5 %) above the log's, or above the limit where
+        that is lower? Not without support.
+        """
+        if self.rate is None or self.excess.lower is None:
+            return False
+        return self.rate <= self.limit or self.excess.lower <= min(0.0, self.limit - self.logged)
 
     @property
     def rate(self) -> float | None:
@@ -34,8 +54,13 @@ def harms_of(spec: Spec, test: Journeys) -> dict[str, Floats]:
         "complaints": [i for i, kind in enumerate(spec.kinds) if kind.complaint],
         "endings": [i for i, kind in enumerate(spec.kinds) if kind.ends_journey],
     }
-    found = {"contacts": (test.action != HOLD).astype(np.float64)}
+    found = {CONTACTS: (test.action != HOLD).astype(np.float64)}
     return found | {name: test.counts[:, kinds].sum(axis=1) for name, kinds in counted.items() if kinds}
+
+
+def limited(harms: Mapping[str, Harm], contacts: float) -> dict[str, Harm]:
+    """The same, where so many times the log's contacts are allowed."""
+    return {n: replace(h, allowed=contacts) if n == CONTACTS else h for n, h in harms.items()}
 
 
 def weeks_of(test: Journeys) -> float:

@@ -15,9 +15,6 @@ from training.harms import Harm
 from training.intervals import Estimate
 from training.segments import Segment
 
-MOST_CONTACTS = 2.0
-"""Contacts per customer and week, as a multiple of the log's, that a candidate may make."""
-
 SURE = 1.96
 """Standard errors beyond which a model's answer would have the same sign, had it been fitted to other customers."""
 
@@ -143,16 +140,14 @@ def _harms(harms: Mapping[str, Harm], segments: Sequence[Segment]) -> list[Check
 
 
 def _harm(name: str, harm: Harm) -> Check:
-    """Contacts have a limit; of the rest a candidate must not do significantly more than the log (one-sided, 2.5 %)."""
+    """What has a limit above the log's rate has to keep to it; of the rest a candidate must not do more for certain."""
     rate, low = harm.rate, harm.excess.lower
     if rate is None or low is None:
         return Check(name, harm.excess.note or "not known", False)
-    if name == "contacts":
-        limit = MOST_CONTACTS * harm.logged
-        found = f"{rate:.2f} per customer and week, the log {harm.logged:.2f}, limit {limit:.2f}"
-        return Check(name, found, rate <= limit or low <= 0.0)
     found = f"{rate:.3g} per customer and week, the log {harm.logged:.3g}; excess at least {low:+.2g}"
-    return Check(name, found, low <= 0.0)
+    if harm.allowed != 1.0:
+        found = f"{rate:.2f} per customer and week, the log {harm.logged:.2f}, limit {harm.limit:.2f}"
+    return Check(name, found, harm.passes)
 
 
 def _segments(parts: Sequence[Segment]) -> list[Check]:

@@ -20,7 +20,7 @@ from tests.training.small_log import SPEC, START, write
 from training import evaluate as verb
 from training import export, summary
 from training.candidates import CLONE
-from training.evaluation import Report
+from training.evaluation import Report, Terms
 from training.journeys import Journeys
 from training.judge import MODELS, ONE_STEP, Judge
 from training.logs import read_log
@@ -238,7 +238,7 @@ def test_bundles_on_another_log_through_the_verb(tmp_path: Path, capsys: pytest.
 def test_a_later_look_asks_for_more(journeys: Journeys, capsys: pytest.CaptureFixture[str]) -> None:
     """The estimate stays, its lower bound is at the look's share of the error, and the reader is told."""
     setting = verb.Setting(PLACE.spec, journeys, True)
-    first, third = (verb.evaluate({"mixed": Mixed()}, replace(setting, look=look)) for look in (None, 3))
+    first, third = (verb.evaluate({"mixed": Mixed()}, replace(setting, terms=Terms(look))) for look in (None, 3))
     assert first.evaluations[0].gain == third.evaluations[0].gain
     assert first.evaluations[0].bound is not None
     assert third.evaluations[0].bound is not None

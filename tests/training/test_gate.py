@@ -115,9 +115,11 @@ def test_a_failed_certificate_shuts_the_gate() -> None:
 @pytest.mark.parametrize(
     ("name", "found", "passes"),
     [
-        ("contacts", harm(2.0, 1.5, 0.1), True),  # 3.5 of at most 4
-        ("contacts", harm(2.0, 2.5, 0.1), False),
-        ("contacts", Harm(2.0, refused("marginal weights", 2.0, "too few")), False),
+        ("contacts", replace(harm(2.0, 1.5, 0.1), allowed=2.0), True),  # 3.5 of at most 4
+        ("contacts", replace(harm(2.0, 2.5, 0.1), allowed=2.0), False),
+        ("contacts", replace(harm(2.0, 2.5, 0.1), allowed=3.0), True),
+        ("contacts", replace(harm(2.0, -0.5, 0.1), allowed=0.5), False),  # 1.5 where at most 1 is allowed
+        ("contacts", Harm(2.0, refused("marginal weights", 2.0, "too few"), 2.0), False),
         ("withdrawals", harm(0.1, 0.02, 0.03), True),  # more, but that may be chance
         ("withdrawals", harm(0.1, 0.05, 0.03), False),
         ("complaints", harm(0.01, 0.004, 0.005), True),

@@ -25,6 +25,7 @@ from tests.benchmarks.quality.learners import DAYS, FRESH_SEED, log_of
 from tests.benchmarks.quality.study import Cell, Line, Study
 from tests.benchmarks.quality.whole_way import whole_way
 from training.candidates import CLONE
+from training.evaluation import Terms
 from training.gate import choose
 from training.journeys import Journeys
 from training.story import Story
@@ -52,7 +53,7 @@ def _verdict(spec: Spec, log: Journeys, look: int | None, cell: Cell) -> dict[st
     parts = log.split(seed)
     plan = Plan.of(Wishes(seed=seed, steps=cell["steps"]), len(parts[0]))
     with TemporaryDirectory() as folder:
-        way = whole_way(spec, parts, plan, Path(folder), Story(Console(quiet=True)), look)
+        way = whole_way(spec, parts, plan, Path(folder), Story(Console(quiet=True)), Terms(look))
         choice = choose(way.report, way.certificate.passed)
         champion = way.bundles[choice.champion].policy
         gain = None if choice.champion == CLONE else _gain(place, champion, cell)

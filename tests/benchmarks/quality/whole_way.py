@@ -10,7 +10,7 @@ from training.candidates import CLONE, Ground, Made, candidates
 from training.certificate import Certificate, certificate
 from training.clone import clone_behaviour
 from training.evaluate import Setting, evaluate
-from training.evaluation import Report
+from training.evaluation import Report, Terms
 from training.export import export_bundle
 from training.fit import fit_outcome_model
 from training.journeys import Journeys
@@ -33,8 +33,8 @@ class Way:
     report: Report
 
 
-def whole_way(spec: Spec, parts: Parts, plan: Plan, folder: Path, story: Story, look: int | None = None) -> Way:
-    """`parts`: training, validation, test. Bundles are written below `folder`. look: as in `Report`.
+def whole_way(spec: Spec, parts: Parts, plan: Plan, folder: Path, story: Story, terms: Terms | None = None) -> Way:
+    """`parts`: training, validation, test. Bundles are written below `folder`. terms: as in `Setting`.
 
     A failed certificate stops nothing.
     """
@@ -49,7 +49,7 @@ def whole_way(spec: Spec, parts: Parts, plan: Plan, folder: Path, story: Story, 
     for one in candidates(Ground(spec, train, valid, model, clone, checked.card()), plan.candidates, story):
         made[one.name] = one
         bundles[one.name] = export_bundle(one.network, spec, {"name": one.name}, folder / one.name)
-    setting = Setting(spec, test, True, bundles[CLONE].policy, model, look=look, valid=valid)
+    setting = Setting(spec, test, True, bundles[CLONE].policy, model, terms=terms or Terms(), valid=valid)
     with story.stage("judging"):
         report = evaluate({name: bundle.policy for name, bundle in bundles.items()}, setting, seed)
     return Way(checked, made, bundles, report)
