@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tests.benchmarks.quality import study
+from tests.benchmarks.quality.__main__ import main
 from tests.benchmarks.quality.studies import ALL
 from tests.benchmarks.quality.study import Cell, Study, kept, missing, perform
 
@@ -50,13 +52,30 @@ def test_an_interrupted_study_keeps_what_is_done_and_goes_on(tmp_path: Path) -> 
     assert [line.cell["x"] for line in after] == [1, 13, 2]
 
 
+def test_what_another_commit_has_found_is_replaced_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "commit", lambda: "earlier")
+    perform(STUDY, CELLS, tmp_path, 1, QUIET)
+    monkeypatch.setattr(study, "commit", lambda: "now")
+    assert {line.commit for line in perform(STUDY, CELLS, tmp_path, 1, QUIET)} == {"earlier"}
+    lines = perform(replace(STUDY, run=cubed), CELLS[2:], tmp_path, 1, QUIET, again=True)
+    assert [(line.cell["x"], line.commit) for line in lines] == [(0, "earlier"), (1, "earlier"), (2, "now")]
+    assert lines[2].found["square"] == 8
+
+
+def test_only_some_experiments_are_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["curves", "--only", "world=fatique", "--only", "seed=1"])
+    told = " ".join(capsys.readouterr().err.split())
+    assert "found no experiment of curves with world=fatique and seed=1; it has world, reference, fresh" in told
+
+
 def cubed(cell: Cell) -> dict[str, int]:
     return {"square": cell["x"] ** 3}
 
 
-@pytest.mark.parametrize("study", ALL, ids=[study.name for study in ALL])
-def test_every_study_has_a_short_version_that_works(study: Study, tmp_path: Path) -> None:
-    lines = perform(study, study.short, tmp_path, 1, QUIET)
-    assert missing(study.short, lines) == []
-    assert study.table(lines).count("\n") >= 2
-    assert "nan" not in study.table(lines)
+@pytest.mark.parametrize("asked", ALL, ids=[one.name for one in ALL])
+def test_every_study_has_a_short_version_that_works(asked: Study, tmp_path: Path) -> None:
+    lines = perform(asked, asked.short, tmp_path, 1, QUIET)
+    assert missing(asked.short, lines) == []
+    assert asked.table(lines).count("\n") >= 2
+    assert "nan" not in asked.table(lines)

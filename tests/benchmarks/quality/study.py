@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,20 +65,23 @@ def kept(file: Path) -> list[Line]:
     return [Line(**json.loads(text)) for text in whole.splitlines()]
 
 
-def missing(cells: Iterable[Cell], lines: Sequence[Line]) -> list[Cell]:
-    """Cells without a line."""
-    done = {_key(line.cell) for line in lines}
+def missing(cells: Iterable[Cell], lines: Sequence[Line], made: str | None = None) -> list[Cell]:
+    """Cells without a line; with `made`, without one of that commit."""
+    done = {_key(line.cell) for line in lines if made in {None, line.commit}}
     return [cell for cell in cells if _key(cell) not in done]
 
 
-def perform(study: Study, cells: Sequence[Cell], folder: Path, workers: int, console: Console) -> list[Line]:
-    """Run what is missing of `cells`, `workers` at a time; returns all lines. Ctrl-C keeps what is done."""
+def perform(
+    study: Study, cells: Sequence[Cell], folder: Path, workers: int, console: Console, again: bool = False
+) -> list[Line]:
+    """Run what is missing of `cells`, `workers` at a time; returns all lines. Ctrl-C keeps what is done.
+
+    again: what another commit found as well; the new line takes the place of the old one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     file, command = folder / f"{study.name}.jsonl", f"python -m tests.benchmarks.quality {study.name}"
-    if file.exists():
-        file.write_text("".join(file.read_text("utf-8").rpartition("\n")[:2]), "utf-8")  # see `kept`
-    todo = missing(cells, kept(file))
     made = commit()
+    todo = missing(cells, kept(file), made if again else None)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -90,7 +93,7 @@ def perform(study: Study, cells: Sequence[Cell], folder: Path, workers: int, con
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", WORKERS: "1"}  # one core each
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context)
-    with bar, file.open("a", encoding="utf-8") as out:
+    with bar:
         task = bar.add_task(study.name, total=len(cells), completed=len(cells) - len(todo))
         waiting: dict[Future[tuple[dict[str, Any], float]], Cell] = {}
         rest = list(reversed(todo))
@@ -101,13 +104,19 @@ def perform(study: Study, cells: Sequence[Cell], folder: Path, workers: int, con
                     waiting[pool.submit(timed, study.run, cell)] = cell
                 for done in wait(waiting, return_when=FIRST_COMPLETED).done:
                     found, seconds = done.result()
-                    line = {"cell": waiting.pop(done), "found": found, "seconds": round(seconds, 2)}
-                    out.write(json.dumps(line | {"commit": made, "command": command}) + "\n")
-                    out.flush()
+                    _keep(file, Line(waiting.pop(done), found, round(seconds, 2), made, command))
                     bar.advance(task)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return kept(file)
+
+
+def _keep(file: Path, line: Line) -> None:
+    """Write it after all lines of other cells; the file is whole at any time."""
+    lines = [one for one in kept(file) if _key(one.cell) != _key(line.cell)]
+    fresh = file.with_suffix(".new")
+    fresh.write_text("".join(json.dumps(asdict(one)) + "\n" for one in [*lines, line]), "utf-8")
+    fresh.replace(file)
 
 
 def timed(run: Run, cell: Cell) -> tuple[dict[str, Any], float]:
