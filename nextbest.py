@@ -155,8 +155,7 @@ def tune(run_id: str | None, trials: int, seconds: int | None, seed: int) -> Non
     metavar="TIMES",
     type=click.FloatRange(0, min_open=True),
     default=2.0,
-    show_default=True,
-    help="How many times the log's contacts per customer and week a policy may make.",
+    help="How many times the log's contacts per customer and week a policy may make. [default: 2]",
 )
 def evaluate(
     run_id: str | None, bundles: tuple[Path, ...], log: str | None, truth: str | None, model: str | None, **terms: Any

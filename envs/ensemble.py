@@ -159,11 +159,13 @@ class EnsembleOutcomeModel:
         return events
 
     def output(self, turn: Turn, inputs: Floats32, member: Ints) -> Floats:
-        """Outputs [B, O] of each row's member with the links from the action's attributes; then, where there is
-        excitation, its intensities [B, S].
+        """Outputs [B, O] of each row's member with the links from the action's attributes and what past contacts carry
+        over; then, where there is excitation, its intensities [B, S].
         """
         output = self.outcome.run(inputs, member).astype(np.float64)
         output[:, : self.layout.linked] += self._of_action[member, turn.action]
+        if self.outcome.carryover is not None:
+            output[:, : self.layout.streams] += self.outcome.carryover.of(turn.observation)
         if self.outcome.excitation is None:
             return output
         return np.concatenate([output, self.outcome.excitation.of(turn.observation)], axis=1)

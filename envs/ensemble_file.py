@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from engine.errors import TrainingError
 from engine.spec import Spec
+from envs.carryover import Carryover
 from envs.excitation import Excitation, Traces
 from envs.laws import Evolution, Scale, Stream
 from envs.networks import Inputs, Networks
 
-FORMAT = 3
+FORMAT = 4
 INPUTS = ("centre", "scale", "attributes", "column", "level")
 TRACES = ("column", "mix", "trait")
+CARRIED = ("column", "effect")
 
 Arrays = dict[str, NDArray[Any]]
 Parts = tuple[list[Stream], list[Evolution], Inputs, Networks, Networks | None]
@@ -45,6 +47,8 @@ def write_model(path: Path, model: Saved) -> None:
             arrays[f"{name}.links"] = networks.links
             if networks.excitation is not None:
                 arrays |= _excitation_arrays(name, networks.excitation)
+            if networks.carryover is not None:
+                arrays |= {f"{name}.carried.{part}": getattr(networks.carryover, part) for part in CARRIED}
     header = {
         "format": FORMAT,
         "spec": _of_spec(model.spec),
@@ -113,6 +117,7 @@ def _networks(name: str, layers: int, arrays: Arrays) -> Networks:
         tuple(arrays[f"{name}.bias.{i}"] for i in names),
         arrays[f"{name}.links"],
         _excitation(name, arrays) if f"{name}.rate" in arrays else None,
+        _carryover(name, arrays) if f"{name}.carried.effect" in arrays else None,
     )
 
 
@@ -123,6 +128,10 @@ def _excitation_arrays(name: str, excitation: Excitation) -> Arrays:
 
 def _excitation(name: str, arrays: Arrays) -> Excitation:
     return Excitation(Traces(*(arrays[f"{name}.trace.{part}"] for part in TRACES)), arrays[f"{name}.rate"])
+
+
+def _carryover(name: str, arrays: Arrays) -> Carryover:
+    return Carryover(*(arrays[f"{name}.carried.{part}"] for part in CARRIED))
 
 
 def _stream_json(stream: Stream, name: str, arrays: Arrays) -> dict[str, Any]:

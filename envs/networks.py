@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from engine.records import DAY, EventColumns, Floats32, Ints
+from envs.carryover import Carryover
 from envs.excitation import Excitation
 from envs.laws import gone_out
 from envs.outcomes import Turn
@@ -19,13 +20,15 @@ class Networks:
 
     weights: float32 [M, in, out] a layer; biases: float32 [M, out]. links: float32 [M, z, linked], added to the
     first outputs by the caller, who learns the z numbers one after another; see `Layout`. Empty where there are
-    none. excitation: what past contacts excite beside what all members say; None = nothing.
+    none. excitation, carryover: what past contacts excite, and add to the scores, beside what all members say; None =
+    nothing.
     """
 
     weights: tuple[Floats32, ...]
     biases: tuple[Floats32, ...]
     links: Floats32
     excitation: Excitation | None = None
+    carryover: Carryover | None = None
 
     def __len__(self) -> int:
         return len(self.weights[0])

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from engine.errors import TrainingError
+from engine.policy import Policy
 from engine.records import Floats32, Ints
 from engine.spec import Spec
 from envs.ensemble import EnsembleOutcomeModel
@@ -19,11 +20,13 @@ from envs.outcomes import Turn
 from training.evidence import Evidence, context_evidence_of, evidence_of, streams_of, turns
 from training.evolutions import evolutions_of
 from training.excited import beside, excitation_of
+from training.innovations import Innovations, innovations_of
 from training.journeys import Journeys
-from training.likelihood import context_bias, context_loss, outcome_loss, outcome_start, polished
+from training.likelihood import context_bias, context_loss, outcome_loss
 from training.means import with_means
 from training.members import OutcomeSettings, Progress, Sample, Start, Told, train_members
 from training.network import moments
+from training.regressions import outcome_start, polished
 from training.selection import SHORT, SHORT_DECAY, trained
 
 USUAL = 2.0
@@ -41,8 +44,11 @@ def fit_outcome_model(
     valid: Journeys,
     settings: OutcomeSettings | None = None,
     progress: Progress | None = None,
+    behaviour: Policy | None = None,
 ) -> EnsembleOutcomeModel:
     """What the customers of `train` do, stopped early on those of `valid` (on `train` itself where that is empty).
+
+    behaviour: how the log decided, as it was or cloned; None = no luck is told from what was to be expected.
 
     On a CPU the same log and seed give the same model. Raises TrainingError for a log without decisions or without
     events.
@@ -56,7 +62,8 @@ def fit_outcome_model(
     streams, inputs, evolutions = streams_of(spec, train, turn), inputs_of(spec, train), evolutions_of(spec, train)
     logs = [(train, turn), (judge, turns(spec, judge))]
     told, first = Told(progress), 0.5 if evolutions else 1.0
-    outcome = _outcome_networks(spec, logs, (inputs, streams), settings, told.within(0.0, first))
+    luck = None if behaviour is None else innovations_of(spec, train, behaviour, inputs.attributes)
+    outcome = _outcome_networks(spec, logs, (inputs, streams, luck), settings, told.within(0.0, first))
     known = inputs, evolutions
     context = _context_networks(spec, logs, known, settings, told.within(first, 1.0)) if evolutions else None
     return EnsembleOutcomeModel(spec, streams, evolutions, inputs, outcome, context)
@@ -67,12 +74,16 @@ Logs = list[tuple[Journeys, Turn]]
 
 
 def _outcome_networks(
-    spec: Spec, logs: Logs, known: tuple[Inputs, list[Stream]], settings: OutcomeSettings, told: Told
+    spec: Spec,
+    logs: Logs,
+    known: tuple[Inputs, list[Stream], Innovations | None],
+    settings: OutcomeSettings,
+    told: Told,
 ) -> Networks:
-    """What the networks say of the events after a decision, and what past contacts excite beside them. Their evidence,
-    the largest table there is, ends here.
+    """What the networks say of the events after a decision, and what past contacts excite and carry over beside them.
+    Their evidence, the largest table there is, ends here.
     """
-    inputs, streams = known
+    inputs, streams, luck = known
     evidence = [evidence_of(spec, journeys, turn, inputs, streams) for journeys, turn in logs]
     bias, links = outcome_start(evidence[0], streams, spec.attributes.size)
     start = Start(
@@ -91,7 +102,7 @@ def _outcome_networks(
             break
     networks = trained(_samples(spec, evidence, streams, settings), start, settings, told)
     networks = replace(networks, excitation=excitation)
-    return with_means(polished(networks, evidence[0], streams), evidence[0], streams)
+    return with_means(polished(networks, evidence[0], streams, luck), evidence[0], streams)
 
 
 def _samples(

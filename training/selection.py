@@ -40,10 +40,11 @@ def _relaxed(samples: list[Sample], start: Start, settings: OutcomeSettings, fir
     Analysis 2007).
     """
     heard = start.history[(np.linalg.norm(first.networks.weights[0][:, start.history], axis=2) > 0.0).all(axis=0)]
-    if not settings.penalty or not len(heard):
-        return first
+    penalty = settings.penalty or 0.0
+    if penalty <= PENALTIES[0] or not len(heard):
+        return first  # the lowest price shrinks little
     chosen = replace(start, unheard=np.union1d(start.unheard, np.setdiff1d(start.history, heard)))
-    found = train_members(samples, chosen, replace(settings, penalty=RELAXED * settings.penalty), told)
+    found = train_members(samples, chosen, replace(settings, penalty=RELAXED * penalty), told)
     return found if found.nll.mean() < first.nll.mean() else first
 
 

@@ -229,14 +229,14 @@ def train(spec: Spec, data: Data, plan: Plan, story: Story, records: tuple[Track
         lambda progress: clone_behaviour(spec, data.train, data.valid, plan.clone, progress),
     )
     parent.metrics({"clone_loss": min(clone.valid_loss)}, EXPLAINED)
+    behaviour = NetworkPolicy(clone.network, spec.attributes.encode(spec.catalogue))
     model = kept.stage(
         story,
         "learning what customers do",
         model_form(spec, OUTCOME_MODEL),
-        lambda progress: fit_outcome_model(spec, data.train, data.valid, plan.outcomes, progress),
+        lambda progress: fit_outcome_model(spec, data.train, data.valid, plan.outcomes, progress, behaviour),
     )
-    judge = NetworkPolicy(clone.network, spec.attributes.encode(spec.catalogue))
-    card = certified(spec, model, (data.test, judge, plan.candidates.seed), story, (parent, kept))
+    card = certified(spec, model, (data.test, behaviour, plan.candidates.seed), story, (parent, kept))
     check(card, plan.allow_uncertified)
     ground = Ground(spec, data.train, data.valid, model, clone, card, kept)
     found = [recorded(ground, one, tracking) for one in done.values()]

@@ -10,6 +10,7 @@ from engine.errors import TrainingError
 from engine.records import DAY, HOLD, Floats, Floats32
 from engine.spec import Spec
 from envs.batch import JourneyBatch
+from envs.carryover import Carryover
 from envs.draws import Draws
 from envs.ensemble import EnsembleOutcomeModel
 from envs.laws import BINS, Evolution, Layout, Scale, Stream, chance, log_odds, number_of
@@ -100,6 +101,20 @@ def test_events_come_as_often_as_their_chances_say() -> None:
     assert np.bincount(visits.row).max() == 5
     assert events.value[events.kind == 2].mean() == pytest.approx(np.exp(3.125), rel=0.05)
     assert (visits.channel == -1).all()
+
+
+def test_past_contacts_carry_over_to_scores() -> None:
+    """By their decayed counts: two contacts of late, 0.5 each off the log-odds of visits, nothing to other streams."""
+    spec = tiny_spec()
+    model = model_of(spec)
+    column = np.array([spec.encoder.names.index("contact@7d")])
+    effect = np.array([[-0.5, 0.0, 0.0, 0.0]], np.float32)
+    model.outcome = replace(model.outcome, carryover=Carryover(column, effect))
+    turn = turn_of(spec, 2, spec.catalogue.row("email", "tip", "now"))
+    turn.observation[1, column] = np.log1p(2.0)
+    chances = model.probabilities(turn, np.zeros((2, model.layout.told), np.float32))
+    np.testing.assert_allclose(chances[:, 0], [0.6, 1 / (1 + np.exp(1.0) * 0.4 / 0.6)], atol=1e-6)
+    np.testing.assert_allclose(chances[1, 1:], chances[0, 1:], atol=1e-6)
 
 
 def test_a_stream_knows_what_earlier_ones_drew_and_what_was_done() -> None:
@@ -287,6 +302,8 @@ def test_a_batch_equals_its_rows_stepped_alone() -> None:
 def test_a_saved_model_comes_back(tmp_path: Path) -> None:
     spec = tiny_spec()
     model = model_of(spec)
+    carryover = Carryover(np.array([1]), np.array([[-0.5, 0.0, 0.1, 0.2]], np.float32))
+    model.outcome = replace(model.outcome, carryover=carryover)
     model.save(tmp_path / "model.npz")
     again = EnsembleOutcomeModel.load(tmp_path / "model.npz", spec)
     assert [p.name for p in tmp_path.iterdir()] == ["model.npz"]
@@ -297,6 +314,9 @@ def test_a_saved_model_comes_back(tmp_path: Path) -> None:
         context = seen.evolve(latent, turn_of(spec, 100, 3), np.zeros((100, 3)), draws)
         told.append((events.occurred_at.sum(), events.value.sum(), events.content.sum(), context.sum()))
     assert told[0] == told[1]
+    assert again.outcome.carryover is not None
+    np.testing.assert_array_equal(again.outcome.carryover.effect, carryover.effect)
+    np.testing.assert_array_equal(again.outcome.carryover.column, carryover.column)
 
 
 def test_a_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from engine.policy import Policy
 from engine.records import EventColumns
 from engine.spec import Spec
 from envs.batch import JourneyBatch, Step
@@ -11,13 +12,19 @@ from envs.replay import Replay
 from training.journeys import Journeys
 
 
-def play(spec: Spec, world: OutcomeModel, replay: Replay, seed: int = 0) -> Journeys:
-    """Every journey once; each allowed action equally likely."""
+def play(spec: Spec, world: OutcomeModel, replay: Replay, seed: int = 0, policy: Policy | None = None) -> Journeys:
+    """Every journey once; without a policy each allowed action is equally likely."""
     rng, parts = np.random.default_rng(seed), list[Step]()
     batch = JourneyBatch(spec, world, replay, Draws.independent(seed, len(replay)))
     batch.reset(journey=np.arange(len(replay)))
     while len(batch):
-        parts.append(batch.step((rng.random(batch.mask.shape) * batch.mask).argmax(axis=1)))
+        u, mask = rng.random(batch.mask.shape), batch.mask
+        if policy is None:
+            action = (u * mask).argmax(axis=1)
+        else:  # the first to come of exponential clocks
+            chances = policy.probabilities(batch.observation, mask)
+            action = (-np.log(u) / np.maximum(chances, 1e-12)).argmin(axis=1)
+        parts.append(batch.step(action))
         batch.keep(np.flatnonzero(~batch.over))
     return journeys_of(spec, replay, parts)
 

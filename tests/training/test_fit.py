@@ -113,8 +113,8 @@ def test_a_large_log_is_decided_by_steps_and_judged_several_times_a_pass(monkeyp
     fit_outcome_model(
         SPEC, train, valid, replace(few, most_steps=steps // 3, checks=8), lambda done, _: told.append(done)
     )
-    # Of two ensembles: the one search, twice each check and the end of a training, and that it is done.
-    assert len(told) == 2 * (1 + 2 * (8 + 1) + 1)
+    # Of two ensembles: the one search, each check, the end of the training, and that all is done.
+    assert len(told) == 2 * (1 + (8 + 1) + 1)
     assert told[-1] == 100
 
 

@@ -61,6 +61,7 @@ def test_who_explains_the_second_sample_worse_is_not_kept(monkeypatch: pytest.Mo
     """Among 40 customers luck is loud, and who pays nothing for it hears more of it."""
     monkeypatch.setattr(selection, "efforts", lambda settings: (settings,))
     monkeypatch.setattr(selection, "RELAXED", 1e-6)
+    monkeypatch.setattr(selection, "PENALTIES", (0.25,))
     samples, cheap = [sample(40, 0), sample(1_000, 1)], replace(SETTINGS, penalty=0.5)
     first = train_members(samples, START, cheap, Told(None)).networks
     assert heard_of(first)[:6].min() > 0.0

@@ -51,10 +51,11 @@ def setting(name: str, learned: int, fresh: int, steps: int) -> Setting:
     spec, logging = place.spec, place.logging_policy()
     train, valid, _ = log_of(place, learned, LEARNED).split(LEARNED)
     clone = clone_behaviour(spec, train, valid, FitSettings(seed=LEARNED))
-    model = fit_outcome_model(spec, train, valid, OutcomeSettings(seed=LEARNED))
+    attributes = spec.attributes.encode(spec.catalogue)
+    stand_in = NetworkPolicy(clone.network, attributes)
+    model = fit_outcome_model(spec, train, valid, OutcomeSettings(seed=LEARNED), behaviour=stand_in)
     found = train_fitted_q(spec, (train, valid), clone.network, FittedQSettings.of(LEARNED))
     ppo = train_ppo(spec, model, (train, valid), clone.network, PpoSettings(seed=LEARNED, steps=steps)).network
-    attributes = spec.attributes.encode(spec.catalogue)
     half = dict(parts(clone.network, ppo, valid, attributes))[HALF]
     holding = 1.0 * (np.arange(len(spec.catalogue)) == 0)
     policies: dict[str, Policy] = {
@@ -66,7 +67,7 @@ def setting(name: str, learned: int, fresh: int, steps: int) -> Setting:
     base = value(place, logging, fresh, DAYS, FRESH_SEED)
     gains = {name: value(place, policy, fresh, DAYS, FRESH_SEED) - base for name, policy in policies.items()}
     truth = {name: (float(g.mean()), float(g.std() / np.sqrt(fresh))) for name, g in gains.items()}
-    return Setting(place, model, NetworkPolicy(clone.network, attributes), policies, truth)
+    return Setting(place, model, stand_in, policies, truth)
 
 
 def run(cell: Cell) -> dict[str, Any]:

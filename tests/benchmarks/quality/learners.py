@@ -28,6 +28,7 @@ from training.fit import fit_outcome_model
 from training.journeys import Journeys
 from training.logs import read_log
 from training.members import OutcomeSettings
+from training.network import NetworkPolicy
 from training.story import Story
 from training.train import Plan, Wishes
 
@@ -65,7 +66,8 @@ def _learned(place: World, cell: Cell) -> Iterator[Made]:
     settings = Plan.of(Wishes(seed=seed, steps=cell.get("steps"), pessimism=False), len(train)).candidates
     clone = clone_behaviour(spec, train, valid, FitSettings(seed=seed))
     if cell["ppo"]:
-        model = fit_outcome_model(spec, train, valid, OutcomeSettings(seed=seed))
+        stand_in = NetworkPolicy(clone.network, spec.attributes.encode(spec.catalogue))
+        model = fit_outcome_model(spec, train, valid, OutcomeSettings(seed=seed), behaviour=stand_in)
         yield from candidates(Ground(spec, train, valid, model, clone), settings, story)
         return
     yield Made("behaviour_cloning", clone.network, "")

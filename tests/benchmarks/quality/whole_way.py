@@ -40,9 +40,9 @@ def whole_way(spec: Spec, parts: Parts, plan: Plan, folder: Path, story: Story, 
     """
     (train, valid, test), seed = parts, plan.candidates.seed
     clone = clone_behaviour(spec, train, valid, plan.clone)
-    with story.stage("learning what customers do"):
-        model = fit_outcome_model(spec, train, valid, plan.outcomes)
     stand_in = NetworkPolicy(clone.network, spec.attributes.encode(spec.catalogue))
+    with story.stage("learning what customers do"):
+        model = fit_outcome_model(spec, train, valid, plan.outcomes, behaviour=stand_in)
     with story.stage("checking the environment"):
         checked = certificate(spec, model, test, stand_in, seed)
     made, bundles = dict[str, Made](), dict[str, Bundle]()

@@ -1,0 +1,210 @@
+"""Regressions beside the networks of an outcome model: where they start, and what they still miss.
+
+In an episode one member speaks for a customer, so the chance that a policy meets is the mean of the members' chances.
+That is above the chance of their mean score where something is rare, the more so the less they agree; were only the
+mean score right, rare events would come too often, and most after what nobody knows.
+
+Where it is known what was luck in the log's actions, that is the instrument for what they do: a coefficient is such
+that what happened goes along with that luck as the model says. What the networks have wrong about who is who has no
+part in it, as it has where an action is its own instrument.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from engine.records import Bools, Floats, Floats32, Ints
+from envs.carryover import Carryover
+from envs.excitation import excited
+from envs.laws import Layout, Stream, chance, spread_of
+from envs.networks import Networks
+from training.evidence import Evidence
+from training.innovations import Innovations
+
+Pull = Callable[[slice, Floats], tuple[Floats, Floats]]
+"""(which of the rows, their linear predictors [b]) → slope and curvature [b] of the log-likelihood of each."""
+
+
+TOLD, VALUED, CARRIED = 4.0, 16.0, 400.0
+"""Ridges: prior standard deviations of 0.5 for what a stream or an attribute adds to a score, of 0.25 for what it adds
+to a value's, of 0.05 for what each contact carries over.
+"""
+
+
+def outcome_start(evidence: Evidence, streams: Sequence[Stream], attributes: int) -> tuple[Floats, Floats]:
+    """Bias [O] and links [S + V + k, S + C + V] where every member starts: what the streams tell of each other.
+
+    Whether: a logistic regression on what earlier streams tell. How much: one of the scores' bounds. Nothing of the
+    action yet: it was chosen by what the network sees, and without that its effect would be mistaken.
+    """
+    layout = Layout.of(streams)
+    allowed = layout.may_depend(attributes)
+    allowed[layout.told :] = False
+    bias, links = np.zeros(layout.size), np.zeros(allowed.shape)
+    for i, s in enumerate(layout.counted):
+        number = np.log(evidence.counts[evidence.counts[:, s] > 0, s])
+        bias[layout.number[0] + i], bias[layout.number[1] + i] = number.mean(), np.log(0.55 * number.std() + 0.1)
+    share = (evidence.counts.clip(max=1).sum(axis=0) + 0.5) / (evidence.possible.sum(axis=0) + 1.0)
+    bias[: layout.streams] = np.log(share) - np.log1p(-share)
+    start = np.broadcast_to(bias[: layout.part], (len(evidence.counts), layout.part))
+    more = _regressions(evidence, streams, allowed, (start[:, : layout.streams, None], start))
+    bias[: layout.linked] += more.bias
+    return bias, links + more.links
+
+
+def polished(
+    networks: Networks, evidence: Evidence, streams: Sequence[Stream], luck: Innovations | None = None
+) -> Networks:
+    """The networks with what regressions still find beside them: of earlier streams, of the action's attributes and,
+    where it is known what was luck, of past contacts.
+
+    With the networks as its offset a ridge regression keeps to them where the log says little.
+    """
+    layout, members = Layout.of(streams), len(networks)
+    allowed = layout.may_depend(evidence.told.shape[1] - layout.told)
+    output = np.zeros((len(evidence.inputs), layout.part), np.float32)
+    scores = np.empty((len(output), layout.streams, members), np.float32)
+    for rows in _blocks(np.arange(len(output))):
+        for m in range(members):
+            found = networks.run(evidence.inputs[rows], np.full(len(rows), m))[:, : layout.part]
+            found[:, : layout.linked] += evidence.told[rows] @ networks.links[m]
+            scores[rows, :, m] = found[:, : layout.streams]
+            output[rows] += found / members
+    more = _regressions(evidence, streams, allowed, (scores, output), luck)
+    biases = networks.biases[-1].copy()
+    biases[:, : layout.linked] += more.bias.astype(np.float32)
+    links = networks.links + more.links.astype(np.float32)
+    carryover = None if luck is None else Carryover(luck.column, more.effect.astype(np.float32))
+    return replace(networks, biases=(*networks.biases[:-1], biases), links=links, carryover=carryover)
+
+
+@dataclass(frozen=True, slots=True)
+class _More:
+    """What to add. bias: [linked]; links: [z, linked]; effect: of past contacts on whether, [q, S]."""
+
+    bias: Floats
+    links: Floats
+    effect: Floats
+
+
+def _regressions(
+    evidence: Evidence,
+    streams: Sequence[Stream],
+    allowed: Bools,
+    present: tuple[Floats | Floats32, Floats | Floats32],
+    luck: Innovations | None = None,
+) -> _More:
+    """Of whether and how much. present: each member's scores of whether, [N, S, M], and the mean outputs [N, part], all
+    before the times.
+    """
+    layout, told, (scores, output) = Layout.of(streams), evidence.told, present
+    bias, links = np.zeros(layout.linked), np.zeros(allowed.shape)
+    effect = np.zeros((0 if luck is None else len(luck.column), layout.streams))
+    for s, stream in enumerate(streams):
+        columns = np.flatnonzero(allowed[:, s])
+        # Of those who were contacted, nothing says that their action is as it was to be expected.
+        centred = len(columns) if stream.answer else int(np.searchsorted(columns, layout.told))
+        seen = _Seen(told, np.flatnonzero(evidence.possible[:, s]), columns, luck, centred)
+        happened, offsets = evidence.counts[seen.rows, s] > 0, scores[seen.rows, s]
+        intensity = evidence.intensity[seen.rows, s].astype(np.float64)
+        weights = _newton(seen, _whether(happened, offsets, intensity), TOLD)
+        bias[s], links[columns, s], effect[:, s] = weights[0], *np.split(weights[1:], [len(columns)])
+    decision = np.searchsorted(evidence.first, np.arange(len(evidence.stream)), side="right") - 1
+    for i, s in enumerate(layout.valued):
+        column, events = layout.value[0] + i, np.flatnonzero(evidence.stream == s)
+        seen = _Seen(told, decision[events], np.flatnonzero(allowed[:, column]))
+        centre, spread = output[seen.rows, column], spread_of(output[seen.rows, layout.value[1] + i])
+        how_much = _how_much(evidence.low[events] - centre, evidence.high[events] - centre, spread)
+        weights = _newton(seen, how_much, VALUED)
+        bias[column], links[seen.columns, column] = weights[0], weights[1:]
+    return _More(bias, links, effect)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a regression sees: rows, which may repeat, and columns of a table, float32 [N, z], then the counts of past
+    contacts, where their luck is known. Of the columns, those from `centred` on are attributes whose luck is the
+    instrument.
+    """
+
+    table: Floats32
+    rows: Ints
+    columns: Ints
+    luck: Innovations | None = None
+    centred: int = 0
+
+    def held(self, ridge: float) -> Floats:
+        """The ridge of each number, Floats [1 + columns + counts]; the intercept is hardly held."""
+        counts = 0 if self.luck is None else len(self.luck.column)
+        return np.array([1e-3, *[ridge] * len(self.columns), *[CARRIED] * counts])
+
+    def blocks(self) -> Iterator[tuple[slice, Floats, Floats]]:
+        """As the table may be large, block by block: which of the rows; their numbers behind a 1 for the intercept,
+        Floats [b, 1 + columns + counts]; their instruments.
+        """
+        start = 0
+        for rows in _blocks(self.rows):
+            x = z = np.ones((len(rows), len(self.held(0.0))))
+            x[:, 1 : 1 + len(self.columns)] = self.table[np.ix_(rows, self.columns)]
+            if self.luck is not None:
+                x[:, 1 + len(self.columns) :] = self.luck.counts[rows]
+                attributes = self.columns[self.centred :] - (self.table.shape[1] - self.luck.expected.shape[1])
+                z = x.copy()
+                z[:, 1 + self.centred : 1 + len(self.columns)] -= self.luck.expected[np.ix_(rows, attributes)]
+                z[:, 1 + len(self.columns) :] = self.luck.luck[rows]
+            yield slice(start, start + len(rows)), x, z
+            start += len(rows)
+
+
+def _blocks(rows: Ints, size: int = 65_536) -> list[Ints]:
+    return np.split(rows, np.arange(size, len(rows), size))
+
+
+def _whether(happened: Bools, offsets: Floats | Floats32, intensity: Floats) -> Pull:
+    """Of what happens by itself with chance σ(offset + predictor), or because it is excited; offsets: [N, M], and the
+    chance is the mean over the members. Where the slope is 0, chances sum to what happened, over all rows and wherever
+    a column says so: the equations of logistic regression, which this is with one member and no intensity.
+    """
+
+    def pull(at: slice, predictor: Floats) -> tuple[Floats, Floats]:
+        score = offsets[at] + predictor[:, None]
+        p = excited(score, intensity[at, None])
+        return happened[at] - p.mean(axis=1), (chance(score) * (1.0 - p)).mean(axis=1)
+
+    return pull
+
+
+def _how_much(low: Floats, high: Floats, spread: Floats) -> Pull:
+    """Of a logistic score around the predictor that lies between low and high, or there where both are equal: the
+    proportional-odds model (McCullagh, JRSS B 1980). Its slope is (σ(a) + σ(b) − 1) / spread, a and b the
+    standardised bounds.
+    """
+
+    def pull(at: slice, predictor: Floats) -> tuple[Floats, Floats]:
+        a, b = (chance((bound[at] - predictor) / spread[at]) for bound in (low, high))
+        return (a + b - 1) / spread[at], (a * (1 - a) + b * (1 - b)) / spread[at] ** 2
+
+    return pull
+
+
+def _newton(seen: _Seen, pull: Pull, ridge: float) -> Floats:
+    """Intercept and weights of a ridge regression, or of an instrumental one, by Newton."""
+    held = np.diag(seen.held(ridge))
+    weights, step, gain = np.zeros(len(held)), np.zeros(len(held)), 0.0
+    for _ in range(40):
+        curvature, slope = held.copy(), -held @ weights
+        for at, x, z in seen.blocks():
+            pulled, bent = pull(at, x @ weights)
+            curvature += (z * bent[:, None]).T @ x
+            slope += z.T @ pulled
+        if slope @ step < -0.5 * gain:  # the last step went too far
+            step, gain = step / 2, gain / 2
+            weights -= step
+            continue
+        step = np.clip(np.linalg.solve(curvature, slope), -1.0, 1.0)
+        gain = float(slope @ step)
+        weights += step
+        if np.abs(step).max() < 1e-3:
+            break
+    return weights
