@@ -17,11 +17,14 @@ from engine.records import Floats32, Ints
 
 @dataclass(frozen=True, slots=True)
 class Carryover:
-    """column: Ints [q], columns of the observation, log(1 + count). effect: float32 [q, S], of a count on a score."""
+    """column: Ints [q], columns of the observation, log(1 + count). effect: float32 [q, S], of a count on a score.
+    most: float32 [q], the largest count that the log showed; more than that adds no more.
+    """
 
     column: Ints
     effect: Floats32
+    most: Floats32
 
     def of(self, observation: Floats32) -> Floats32:
         """What is added to the scores, float32 [B, S]."""
-        return np.asarray(np.expm1(observation[:, self.column]) @ self.effect, np.float32)
+        return np.asarray(np.minimum(np.expm1(observation[:, self.column]), self.most) @ self.effect, np.float32)

@@ -20,7 +20,7 @@ from envs.networks import Inputs, Networks
 FORMAT = 4
 INPUTS = ("centre", "scale", "attributes", "column", "level")
 TRACES = ("column", "mix", "trait")
-CARRIED = ("column", "effect")
+CARRIED = ("column", "effect", "most")
 
 Arrays = dict[str, NDArray[Any]]
 Parts = tuple[list[Stream], list[Evolution], Inputs, Networks, Networks | None]
@@ -77,6 +77,9 @@ def read_model(path: Path, spec: Spec) -> Parts:
         with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays: Arrays = {name: file[name] for name in file.files}
         header = json.loads(arrays["header"].tobytes())
+        if header["format"] != FORMAT:
+            what = f"found format {header['format']}, expected {FORMAT}: another version of NextBest fitted it"
+            raise TrainingError(f"outcome model {path}: {what}; train again")
         parts = _parts(header, arrays)
     except OSError as error:
         raise TrainingError(f"outcome model {path}: cannot be read: {error}") from None
@@ -98,8 +101,6 @@ def _of_spec(spec: Spec) -> dict[str, list[str]]:
 
 
 def _parts(header: dict[str, Any], arrays: Arrays) -> Parts:
-    if header["format"] != FORMAT:
-        raise ValueError(f"found format {header['format']}, expected {FORMAT}")
     layers = header["layers"]
     return (
         [_stream(s, f"stream.{i}", arrays) for i, s in enumerate(header["streams"])],

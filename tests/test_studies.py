@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tests.benchmarks.quality import __main__ as command
 from tests.benchmarks.quality import study
 from tests.benchmarks.quality.__main__ import main
 from tests.benchmarks.quality.studies import ALL
@@ -67,6 +68,21 @@ def test_only_some_experiments_are_asked_for(capsys: pytest.CaptureFixture[str])
         main(["curves", "--only", "world=fatique", "--only", "seed=1"])
     told = " ".join(capsys.readouterr().err.split())
     assert "found no experiment of curves with world=fatique and seed=1; it has world, reference, fresh" in told
+
+
+def test_some_experiments_go_with_a_study_that_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--only", "x=1"], ["curves", "--table", "--again"], ["curves", "--short", "--only", "seed=1"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert "expected a study to run, without --table or --short" in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_experiment_is_chosen_by_all_that_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [{"x": x, "kind": kind} for x in range(3) for kind in ("a", "b")]
+    monkeypatch.setattr(command, "STUDIES", {"squares": replace(STUDY, cells=cells)})
+    monkeypatch.setattr(command, "KEPT", tmp_path)
+    assert main(["squares", "--only", "x=2", "--only", "kind=b", "--workers", "1"]) == 0
+    assert [line.cell for line in kept(tmp_path / "squares.jsonl")] == [{"x": 2, "kind": "b"}]
 
 
 def cubed(cell: Cell) -> dict[str, int]:

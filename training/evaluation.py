@@ -8,7 +8,7 @@ from typing import Any
 from engine.errors import TrainingError
 from training.blend import bolder
 from training.differences import Difference, beats
-from training.harms import MOST_CONTACTS, Harm
+from training.harms import CONTACTS, MOST_CONTACTS, Harm, limited
 from training.intervals import Estimate
 from training.segments import Segment
 
@@ -24,11 +24,15 @@ ERROR = 0.05
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What whoever evaluates may ask for. look: see `error_of`. contacts: how many times the log's contacts a candidate
-    may make.
+    may make, by the estimate. Raises TrainingError for a number that is no limit.
     """
 
     look: int | None = None
     contacts: float = MOST_CONTACTS
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.contacts < float("inf"):
+            raise TrainingError(f"contacts: found {self.contacts}, expected a number above 0, such as 2")
 
 
 def error_of(look: int | None) -> float:
@@ -177,7 +181,11 @@ class Report:
 def _evaluation(found: dict[str, Any]) -> Evaluation:
     """From JSON."""
     values, gains = (tuple(Estimate(**e) for e in found.pop(name)) for name in ("values", "gains"))
-    harms = {name: Harm(**h | {"excess": Estimate(**h["excess"])}) for name, h in found.pop("harms").items()}
+    raw = found.pop("harms")
+    # An evaluation of an earlier version says nothing of limits.
+    harms = {name: Harm(**h | {"excess": Estimate(**h["excess"])}) for name, h in raw.items()}
+    if CONTACTS in harms and "allowed" not in raw[CONTACTS]:
+        harms = limited(harms, MOST_CONTACTS)
     environment, truth, tail = found.pop("environment"), found.pop("truth"), found.pop("tail", None)
     over = tuple(Difference(**d | {"gain": Estimate(**d["gain"])}) for d in found.pop("over", ()))
     parts = tuple(Segment(**part | {"gain": Estimate(**part["gain"])}) for part in found.pop("segments", ()))

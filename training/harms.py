@@ -34,12 +34,12 @@ class Harm:
 
     @property
     def passes(self) -> bool:
-        """Is its rate within the limit, or not for certain (one-sided, 2.5 %) above the log's, or above the limit where
-        that is lower? Not without support.
+        """Is its rate within the limit, or, where the log's rate is allowed, not for certain (one-sided, 2.5 %) above
+        that? Not without support.
         """
         if self.rate is None or self.excess.lower is None:
             return False
-        return self.rate <= self.limit or self.excess.lower <= min(0.0, self.limit - self.logged)
+        return self.rate <= self.limit or (self.allowed >= 1.0 and self.excess.lower <= 0.0)
 
     @property
     def rate(self) -> float | None:

@@ -4,7 +4,7 @@ Given all that a policy sees, which action it draws is luck. So what it drew les
 with nothing that a customer is, seen or unseen, and whatever goes along with it is its effect: the idea of g-estimation
 (Robins, Communications in Statistics 1994), experiments in sequence without a model of the customer. The effects that
 an environment claims can be held against it, and corrected, however wrong its networks are about who is who. Where
-propensities hang on what the log does not hold, it fails as all else does.
+propensities hang on what the log does not hold, or are not as `behaviour` says, it fails as all else does.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from engine.policy import Policy
 from engine.records import DAY, HOLD, Floats, Floats32, Ints
 from engine.spec import Spec
 from training.journeys import Journeys
+from training.panels import BLOCK
 from training.sequential import pad
 
 
@@ -33,15 +34,28 @@ class Innovations:
 
 def innovations_of(spec: Spec, journeys: Journeys, behaviour: Policy, attributes: Floats32) -> Innovations:
     """By what `behaviour` would have drawn, with attributes float32 [n, k] as the networks see them."""
-    chances = behaviour.probabilities(journeys.observation, journeys.mask)
-    surprise = (journeys.action != HOLD) - (1.0 - chances[:, HOLD].astype(np.float64))
+    expected, contact = _to_be_expected(journeys, behaviour, attributes)
+    # A forbidden action was no draw of those that were allowed.
+    surprise = np.where(journeys.forbidden, 0.0, (journeys.action != HOLD) - contact)
+    expected[journeys.forbidden] = attributes[journeys.action[journeys.forbidden]]
     column = spec.encoder.count_columns(np.array([spec.fold.counters.index("contact")])).ravel()
     return Innovations(
-        expected=np.asarray(chances @ attributes, np.float32),
+        expected=expected,
         column=column,
         counts=np.expm1(journeys.observation[:, column]),
         luck=_faded(journeys, surprise, np.asarray(spec.fold.half_lives) / DAY),
     )
+
+
+def _to_be_expected(journeys: Journeys, behaviour: Policy, attributes: Floats32) -> tuple[Floats32, Floats]:
+    """Mean attributes [N, k] and P(contact) [N], in blocks: all chances at once may be a large table."""
+    expected = np.empty((len(journeys), attributes.shape[1]), np.float32)
+    contact = np.empty(len(journeys))
+    for start in range(0, len(journeys), BLOCK):
+        rows = slice(start, start + BLOCK)
+        chances = behaviour.probabilities(journeys.observation[rows], journeys.mask[rows])
+        expected[rows], contact[rows] = chances @ attributes, 1.0 - chances[:, HOLD]
+    return expected, contact
 
 
 def _faded(journeys: Journeys, each: Floats, half_lives: Floats) -> Floats32:

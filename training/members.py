@@ -38,7 +38,7 @@ class OutcomeSettings:
     a member stops after `patience` checks without a better likelihood. weight_decay: little, because it pulls every
     action towards the usual one, and a policy that looks for the best action lives where that matters most; what a
     member hears too much of, the mean over the members forgets. penalty: how much the columns of history give up in a
-    step, in learning rates; None = as the validation customers say (training/fit.py). device: as in torch; None =
+    step, in learning rates; None = as the validation customers say (training/selection.py). device: as in torch; None =
     a GPU if there is one, else the CPU.
     """
 

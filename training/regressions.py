@@ -6,7 +6,8 @@ mean score right, rare events would come too often, and most after what nobody k
 
 Where it is known what was luck in the log's actions, that is the instrument for what they do: a coefficient is such
 that what happened goes along with that luck as the model says. What the networks have wrong about who is who has no
-part in it, as it has where an action is its own instrument.
+part in it, as it has where an action is its own instrument. Answers are not asked: only who was contacted can answer,
+and whom a history of contacts kept from it is no matter of luck.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,8 +29,10 @@ Pull = Callable[[slice, Floats], tuple[Floats, Floats]]
 
 TOLD, VALUED, CARRIED = 4.0, 16.0, 400.0
 """Ridges: prior standard deviations of 0.5 for what a stream or an attribute adds to a score, of 0.25 for what it adds
-to a value's, of 0.05 for what each contact carries over.
+to a value's, of 0.05 for what each contact carries over, where luck is all that history is (else it holds back less).
 """
+FURTHEST = 1.0
+"""How far luck may move a number from where it is without: equations of rare events that say more are not heard."""
 
 
 def outcome_start(evidence: Evidence, streams: Sequence[Stream], attributes: int) -> tuple[Floats, Floats]:
@@ -75,7 +78,9 @@ def polished(
     biases = networks.biases[-1].copy()
     biases[:, : layout.linked] += more.bias.astype(np.float32)
     links = networks.links + more.links.astype(np.float32)
-    carryover = None if luck is None else Carryover(luck.column, more.effect.astype(np.float32))
+    carryover = None
+    if luck is not None:
+        carryover = Carryover(luck.column, more.effect.astype(np.float32), luck.counts.max(axis=0, initial=0.0))
     return replace(networks, biases=(*networks.biases[:-1], biases), links=links, carryover=carryover)
 
 
@@ -103,20 +108,24 @@ def _regressions(
     effect = np.zeros((0 if luck is None else len(luck.column), layout.streams))
     for s, stream in enumerate(streams):
         columns = np.flatnonzero(allowed[:, s])
-        # Of those who were contacted, nothing says that their action is as it was to be expected.
-        centred = len(columns) if stream.answer else int(np.searchsorted(columns, layout.told))
-        seen = _Seen(told, np.flatnonzero(evidence.possible[:, s]), columns, luck, centred)
+        seen = _Seen(told, np.flatnonzero(evidence.possible[:, s]), columns)
         happened, offsets = evidence.counts[seen.rows, s] > 0, scores[seen.rows, s]
-        intensity = evidence.intensity[seen.rows, s].astype(np.float64)
-        weights = _newton(seen, _whether(happened, offsets, intensity), TOLD)
-        bias[s], links[columns, s], effect[:, s] = weights[0], *np.split(weights[1:], [len(columns)])
+        whether = _whether(happened, offsets, evidence.intensity[seen.rows, s].astype(np.float64))
+        weights, _ = _newton(seen, whether, TOLD)
+        if luck is not None and not stream.answer:
+            start = np.append(weights, np.zeros(len(effect)))
+            lucky = replace(seen, luck=luck, centred=int(np.searchsorted(columns, layout.told)))
+            found, settled = _newton(lucky, whether, TOLD, start)
+            if settled and np.abs(found - start).max() <= FURTHEST:
+                weights, effect[:, s] = np.split(found, [len(weights)])
+        bias[s], links[columns, s] = weights[0], weights[1:]
     decision = np.searchsorted(evidence.first, np.arange(len(evidence.stream)), side="right") - 1
     for i, s in enumerate(layout.valued):
         column, events = layout.value[0] + i, np.flatnonzero(evidence.stream == s)
         seen = _Seen(told, decision[events], np.flatnonzero(allowed[:, column]))
         centre, spread = output[seen.rows, column], spread_of(output[seen.rows, layout.value[1] + i])
         how_much = _how_much(evidence.low[events] - centre, evidence.high[events] - centre, spread)
-        weights = _newton(seen, how_much, VALUED)
+        weights, _ = _newton(seen, how_much, VALUED)
         bias[column], links[seen.columns, column] = weights[0], weights[1:]
     return _More(bias, links, effect)
 
@@ -188,23 +197,29 @@ def _how_much(low: Floats, high: Floats, spread: Floats) -> Pull:
     return pull
 
 
-def _newton(seen: _Seen, pull: Pull, ridge: float) -> Floats:
-    """Intercept and weights of a ridge regression, or of an instrumental one, by Newton."""
+def _newton(seen: _Seen, pull: Pull, ridge: float, start: Floats | None = None) -> tuple[Floats, bool]:
+    """Intercept and weights of a ridge regression, or of an instrumental one, by Newton from `start`; and whether the
+    steps have come to an end.
+
+    A step went too far if, by the slopes that it was made from, a longer one would have to follow: the natural test,
+    which wants no symmetry (Deuflhard, "Newton Methods for Nonlinear Problems", 2004, 3.3).
+    """
     held = np.diag(seen.held(ridge))
-    weights, step, gain = np.zeros(len(held)), np.zeros(len(held)), 0.0
-    for _ in range(40):
+    weights = np.zeros(len(held)) if start is None else start.copy()
+    last, whole, step = held, np.full(len(held), np.inf), np.zeros(len(held))
+    for _ in range(60):
         curvature, slope = held.copy(), -held @ weights
         for at, x, z in seen.blocks():
             pulled, bent = pull(at, x @ weights)
             curvature += (z * bent[:, None]).T @ x
             slope += z.T @ pulled
-        if slope @ step < -0.5 * gain:  # the last step went too far
-            step, gain = step / 2, gain / 2
+        if np.linalg.norm(np.linalg.solve(last, slope)) > np.linalg.norm(whole):
+            step = step / 2
             weights -= step
             continue
-        step = np.clip(np.linalg.solve(curvature, slope), -1.0, 1.0)
-        gain = float(slope @ step)
+        last, whole = curvature, np.linalg.solve(curvature, slope)
+        step = np.clip(whole, -1.0, 1.0)
         weights += step
         if np.abs(step).max() < 1e-3:
-            break
-    return weights
+            return weights, True
+    return weights, False

@@ -140,7 +140,7 @@ def _harms(harms: Mapping[str, Harm], segments: Sequence[Segment]) -> list[Check
 
 
 def _harm(name: str, harm: Harm) -> Check:
-    """What has a limit above the log's rate has to keep to it; of the rest a candidate must not do more for certain."""
+    """What has a limit of its own has to keep to it; of the rest nobody may do more than the log for certain."""
     rate, low = harm.rate, harm.excess.lower
     if rate is None or low is None:
         return Check(name, harm.excess.note or "not known", False)

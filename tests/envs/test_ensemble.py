@@ -109,12 +109,13 @@ def test_past_contacts_carry_over_to_scores() -> None:
     model = model_of(spec)
     column = np.array([spec.encoder.names.index("contact@7d")])
     effect = np.array([[-0.5, 0.0, 0.0, 0.0]], np.float32)
-    model.outcome = replace(model.outcome, carryover=Carryover(column, effect))
-    turn = turn_of(spec, 2, spec.catalogue.row("email", "tip", "now"))
-    turn.observation[1, column] = np.log1p(2.0)
-    chances = model.probabilities(turn, np.zeros((2, model.layout.told), np.float32))
-    np.testing.assert_allclose(chances[:, 0], [0.6, 1 / (1 + np.exp(1.0) * 0.4 / 0.6)], atol=1e-6)
-    np.testing.assert_allclose(chances[1, 1:], chances[0, 1:], atol=1e-6)
+    model.outcome = replace(model.outcome, carryover=Carryover(column, effect, np.array([3.0], np.float32)))
+    turn = turn_of(spec, 4, spec.catalogue.row("email", "tip", "now"))
+    turn.observation[1:, column] = np.log1p([[2.0], [3.0], [30.0]])
+    chances = model.probabilities(turn, np.zeros((4, model.layout.told), np.float32))
+    expected = [1 / (1 + np.exp(0.5 * count) * 0.4 / 0.6) for count in (0, 2, 3, 3)]  # the log never showed more
+    np.testing.assert_allclose(chances[:, 0], expected, atol=1e-6)
+    np.testing.assert_allclose(chances[1:, 1:], chances[:1, 1:].repeat(3, axis=0), atol=1e-6)
 
 
 def test_a_stream_knows_what_earlier_ones_drew_and_what_was_done() -> None:
@@ -302,7 +303,7 @@ def test_a_batch_equals_its_rows_stepped_alone() -> None:
 def test_a_saved_model_comes_back(tmp_path: Path) -> None:
     spec = tiny_spec()
     model = model_of(spec)
-    carryover = Carryover(np.array([1]), np.array([[-0.5, 0.0, 0.1, 0.2]], np.float32))
+    carryover = Carryover(np.array([1]), np.array([[-0.5, 0.0, 0.1, 0.2]], np.float32), np.array([7.0], np.float32))
     model.outcome = replace(model.outcome, carryover=carryover)
     model.save(tmp_path / "model.npz")
     again = EnsembleOutcomeModel.load(tmp_path / "model.npz", spec)
@@ -317,6 +318,7 @@ def test_a_saved_model_comes_back(tmp_path: Path) -> None:
     assert again.outcome.carryover is not None
     np.testing.assert_array_equal(again.outcome.carryover.effect, carryover.effect)
     np.testing.assert_array_equal(again.outcome.carryover.column, carryover.column)
+    np.testing.assert_array_equal(again.outcome.carryover.most, carryover.most)
 
 
 def test_a_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -327,6 +329,12 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     other = Spec.parse(TEXT.replace("[events.open]", "[events.opened]"))
     with pytest.raises(TrainingError, match="other event kinds"):
         EnsembleOutcomeModel.load(path, other)
+    with np.load(path) as saved:
+        arrays = {name: saved[name] for name in saved.files}
+    header = arrays["header"].tobytes().replace(b'"format": 4', b'"format": 3')
+    np.savez(path, **(arrays | {"header": np.frombuffer(header, np.uint8)}))
+    with pytest.raises(TrainingError, match=r"found format 3, expected 4.*train again"):
+        EnsembleOutcomeModel.load(path, spec)
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(TrainingError, match="corrupt"):
         EnsembleOutcomeModel.load(path, spec)

@@ -107,6 +107,25 @@ def test_missing_propensities_are_estimated_and_flagged(journeys: Journeys) -> N
     assert found.value.value == pytest.approx(known.value.value, rel=1e-3)
 
 
+def test_contacts_have_the_limit_that_was_asked_for(journeys: Journeys) -> None:
+    """An evaluation that an earlier version kept says nothing of it: it was twice the log's."""
+    setting = verb.Setting(PLACE.spec, journeys, False)
+    usual, more = (
+        verb.evaluate({"mixed": Mixed()}, replace(setting, terms=terms)) for terms in (Terms(), Terms(contacts=3.5))
+    )
+    assert [found.evaluations[0].harms["contacts"].allowed for found in (usual, more)] == [2.0, 3.5]
+    assert Report.from_json(more.to_json()) == more
+    earlier = re.sub(r',\s*"allowed": [0-9.]+', "", usual.to_json())
+    assert "allowed" not in earlier
+    assert Report.from_json(earlier) == usual
+
+
+@pytest.mark.parametrize("contacts", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_limit_on_contacts_is_a_number(contacts: float) -> None:
+    with pytest.raises(TrainingError, match=f"contacts: found {contacts}, expected a number above 0"):
+        Terms(contacts=contacts)
+
+
 def test_too_few_customers_judge_nobody(journeys: Journeys) -> None:
     with pytest.raises(TrainingError, match="found 5 customers to judge by"):
         Judge(PLACE.spec, journeys.take(np.arange(5)), None)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,16 @@ def test_luck_is_contacts_less_their_chances_faded(log: Journeys) -> None:
     assert [SPEC.encoder.names[c] for c in found.column] == ["contact@1d", "contact@7d"]
     np.testing.assert_allclose(found.counts, np.expm1(log.observation[:, found.column]))
     np.testing.assert_allclose(found.expected, (log.mask / log.mask.sum(axis=1, keepdims=True)) @ ATTRIBUTES, atol=1e-6)
+
+
+def test_a_forbidden_contact_is_no_luck(log: Journeys) -> None:
+    """It was no draw of those that were allowed: it is neither surprising nor to be expected less than it was."""
+    sent = np.flatnonzero((log.action != HOLD) & (log.step == 0) & np.isin(log.customer, log.customer[log.step == 1]))
+    forbidden = np.isin(np.arange(len(log)), sent)
+    found = innovations_of(SPEC, replace(log, forbidden=forbidden), Evenly(), ATTRIBUTES)
+    next_one = (log.step == 1) & np.isin(log.customer, log.customer[sent])
+    np.testing.assert_array_equal(found.luck[next_one], 0.0)
+    np.testing.assert_array_equal(found.expected[sent], ATTRIBUTES[log.action[sent]])
 
 
 def test_luck_goes_along_with_nothing_that_customers_are(log: Journeys) -> None:

@@ -11,6 +11,7 @@ from envs.networks import Networks
 from envs.outcomes import Latent, Turn
 from tests.envs.tiny import TinyWorld, tiny_replay, tiny_spec
 from tests.training.played import play
+from training import regressions
 from training.evidence import Evidence, evidence_of, turns
 from training.fit import fit_outcome_model
 from training.innovations import innovations_of
@@ -111,6 +112,45 @@ def test_what_contacts_do_is_not_who_was_contacted(targeted: Journeys, ignorant:
         effects.append(float(carryover.effect[:, order].sum()))
     assert effects[0] > 0.0
     assert effects[1] == pytest.approx(TIRING, abs=0.06)
+
+
+def test_equations_far_from_the_level_are_solved(targeted: Journeys, ignorant: EnsembleOutcomeModel) -> None:
+    """Instrumental equations are not the slopes of anything: once a step counted as too far that was just right."""
+    order, found = stream_of(ignorant, ORDER), evidence(ignorant, targeted)
+    luck = innovations_of(SPEC, targeted, WhoVisited(), ignorant.inputs.attributes)
+    biases = ignorant.outcome.biases[-1].copy()
+    biases[:, order] += 0.5
+    off = replace(ignorant.outcome, biases=(*ignorant.outcome.biases[:-1], biases))
+    one, two = (polished(networks, found, ignorant.streams, luck) for networks in (ignorant.outcome, off))
+    assert one.carryover is not None
+    assert two.carryover is not None
+    np.testing.assert_allclose(two.carryover.effect[:, order], one.carryover.effect[:, order], atol=0.01)
+    np.testing.assert_allclose(two.biases[-1][:, order], one.biases[-1][:, order], atol=0.02)
+
+
+def test_an_action_is_not_who_gets_it(targeted: Journeys, ignorant: EnsembleOutcomeModel) -> None:
+    """A contact does nothing at once to orders, but the keen get more of them."""
+    order, found = stream_of(ignorant, ORDER), evidence(ignorant, targeted)
+    luck = innovations_of(SPEC, targeted, WhoVisited(), ignorant.inputs.attributes)
+    gains = []
+    for told in (None, luck):
+        networks = polished(ignorant.outcome, found, ignorant.streams, told)
+        of_action = ignorant.inputs.attributes @ networks.links[0, ignorant.layout.told :, order]
+        gains.append(float(of_action[1:].mean() - of_action[HOLD]))
+    assert gains[0] > 0.4
+    assert gains[1] == pytest.approx(0.0, abs=0.15)
+
+
+def test_what_luck_cannot_settle_is_left(
+    targeted: Journeys, ignorant: EnsembleOutcomeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(regressions, "FURTHEST", 0.0)
+    luck = innovations_of(SPEC, targeted, WhoVisited(), ignorant.inputs.attributes)
+    found = evidence(ignorant, targeted)
+    without, left = (polished(ignorant.outcome, found, ignorant.streams, told) for told in (None, luck))
+    assert left.carryover is not None
+    assert not left.carryover.effect.any()
+    np.testing.assert_array_equal(left.links, without.links)
 
 
 def test_without_luck_nothing_is_carried_over(targeted: Journeys, ignorant: EnsembleOutcomeModel) -> None:

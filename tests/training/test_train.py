@@ -231,7 +231,9 @@ def test_a_failed_certificate_refuses_unless_allowed_and_nothing_is_registered(
     assert trained.held_out().customer_ids == whole.split(0)[2].customer_ids
     earlier = replace(trained, shares=tuple(json.loads(EARLIER))).held_out()
     assert earlier.customer_ids == whole.split(0, (0.6, 0.2, 0.2))[2].customer_ids
-    assert isinstance(Trained.of(tracking, run_id).model(), EnsembleOutcomeModel)
+    model = Trained.of(tracking, run_id).model()
+    assert isinstance(model, EnsembleOutcomeModel)
+    assert model.outcome.carryover is not None  # it was fitted with what the clone says was luck
     assert tracking.artifact(run_id, "plots/calibration.png").exists()
     told = capsys.readouterr().out
     _said_to_be_uncertified(tracking, run_id, told)

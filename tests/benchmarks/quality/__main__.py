@@ -30,6 +30,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="experiments at a time")
     wanted = parser.parse_args(arguments)
     console = Console()
+    if (wanted.only or wanted.again) and (wanted.study is None or wanted.table or wanted.short):
+        parser.error("--only and --again: expected a study to run, without --table or --short")
     if wanted.study is None:
         for study in STUDIES.values():
             _tell(study, console)

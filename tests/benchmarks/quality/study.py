@@ -4,6 +4,7 @@ Interrupt it when you like; started again it goes on with the cells that are mis
 and the command that made it, so that no number stands anywhere without its origin.
 """
 
+import fcntl
 import json
 import multiprocessing
 import os
@@ -112,11 +113,16 @@ def perform(
 
 
 def _keep(file: Path, line: Line) -> None:
-    """Write it after all lines of other cells; the file is whole at any time."""
-    lines = [one for one in kept(file) if _key(one.cell) != _key(line.cell)]
-    fresh = file.with_suffix(".new")
-    fresh.write_text("".join(json.dumps(asdict(one)) + "\n" for one in [*lines, line]), "utf-8")
-    fresh.replace(file)
+    """Write it after all lines of other cells; the file is whole at any time, whoever else keeps lines in it."""
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        lines = [one for one in kept(file) if _key(one.cell) != _key(line.cell)]
+        fresh = file.with_suffix(".new")
+        fresh.write_text("".join(json.dumps(asdict(one)) + "\n" for one in [*lines, line]), "utf-8")
+        fresh.replace(file)
+    finally:
+        os.close(folder)
 
 
 def timed(run: Run, cell: Cell) -> tuple[dict[str, Any], float]:
