@@ -21,14 +21,12 @@ from training.sequential import pad
 
 @dataclass(frozen=True, slots=True)
 class Innovations:
-    """Of N decisions. expected: float32 [N, k], the mean attributes of the action that was to be drawn; contact: Floats
-    [N], the chance that it was a contact. column: Ints [q], columns of the observation, log(1 + decayed count of
-    contacts), a half-life each. counts: float32 [N, q]; luck: float32 [N, q], the same sums of contacts less their
-    chances, over the decisions of the log before this one.
+    """Of N decisions. expected: float32 [N, k], the mean attributes of the action that was to be drawn. column: Ints
+    [q], columns of the observation, log(1 + decayed count of contacts), a half-life each. counts: float32 [N, q]; luck:
+    float32 [N, q], the same sums of contacts less their chances, over the decisions of the log before this one.
     """
 
     expected: Floats32
-    contact: Floats
     column: Ints
     counts: Floats32
     luck: Floats32
@@ -43,7 +41,6 @@ def innovations_of(spec: Spec, journeys: Journeys, behaviour: Policy, attributes
     column = spec.encoder.count_columns(np.array([spec.fold.counters.index("contact")])).ravel()
     return Innovations(
         expected=expected,
-        contact=contact,
         column=column,
         counts=np.expm1(journeys.observation[:, column]),
         luck=_faded(journeys, surprise, np.asarray(spec.fold.half_lives) / DAY),

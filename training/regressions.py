@@ -6,8 +6,8 @@ mean score right, rare events would come too often, and most after what nobody k
 
 Where it is known what was luck in the log's actions, that is the instrument for what they do: a coefficient is such
 that what happened goes along with that luck as the model says. What the networks have wrong about who is who has no
-part in it, as it has where an action is its own instrument. Only who was contacted can answer, and whom his history of
-contacts kept from that is no matter of luck: so answers weigh one by the chance that there was to be a contact.
+part in it, as it has where an action is its own instrument. Answers are not asked: only who was contacted can answer,
+and whom a history of contacts kept from it is no matter of luck.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -33,9 +33,6 @@ to a value's, of 0.05 for what each contact carries over, where luck is all that
 """
 FURTHEST = 1.0
 """How far luck may move a number from where it is without: equations of rare events that say more are not heard."""
-
-LEAST = 0.05
-"""A contact that was less likely than this weighs no more."""
 
 
 def outcome_start(evidence: Evidence, streams: Sequence[Stream], attributes: int) -> tuple[Floats, Floats]:
@@ -115,10 +112,9 @@ def _regressions(
         happened, offsets = evidence.counts[seen.rows, s] > 0, scores[seen.rows, s]
         whether = _whether(happened, offsets, evidence.intensity[seen.rows, s].astype(np.float64))
         weights, _ = _newton(seen, whether, TOLD)
-        if luck is not None:
-            start, answer = np.append(weights, np.zeros(len(effect))), stream.answer
-            centred = len(columns) if answer else int(np.searchsorted(columns, layout.told))
-            lucky = replace(seen, luck=luck, centred=centred, weight=_inverse(luck, seen.rows) if answer else None)
+        if luck is not None and not stream.answer:
+            start = np.append(weights, np.zeros(len(effect)))
+            lucky = replace(seen, luck=luck, centred=int(np.searchsorted(columns, layout.told)))
             found, settled = _newton(lucky, whether, TOLD, start)
             if settled and np.abs(found - start).max() <= FURTHEST:
                 weights, effect[:, s] = np.split(found, [len(weights)])
@@ -138,7 +134,7 @@ def _regressions(
 class _Seen:
     """What a regression sees: rows, which may repeat, and columns of a table, float32 [N, z], then the counts of past
     contacts, where their luck is known. Of the columns, those from `centred` on are attributes whose luck is the
-    instrument. weight: Floats [rows], what each row weighs; None = all alike.
+    instrument.
     """
 
     table: Floats32
@@ -146,7 +142,6 @@ class _Seen:
     columns: Ints
     luck: Innovations | None = None
     centred: int = 0
-    weight: Floats | None = None
 
     def held(self, ridge: float) -> Floats:
         """The ridge of each number, Floats [1 + columns + counts]; the intercept is hardly held."""
@@ -167,15 +162,8 @@ class _Seen:
                 z = x.copy()
                 z[:, 1 + self.centred : 1 + len(self.columns)] -= self.luck.expected[np.ix_(rows, attributes)]
                 z[:, 1 + len(self.columns) :] = self.luck.luck[rows]
-            at = slice(start, start + len(rows))
-            yield at, x, z if self.weight is None else z * self.weight[at, None]
+            yield slice(start, start + len(rows)), x, z
             start += len(rows)
-
-
-def _inverse(luck: Innovations, rows: Ints) -> Floats:
-    """What contacts weigh, [rows], one on average, so that they stand for all decisions."""
-    weight = 1.0 / np.maximum(luck.contact[rows], LEAST)
-    return np.asarray(weight / weight.mean(), np.float64) if len(rows) else weight
 
 
 def _blocks(rows: Ints, size: int = 65_536) -> list[Ints]:
