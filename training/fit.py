@@ -27,7 +27,7 @@ from training.means import with_means
 from training.members import OutcomeSettings, Progress, Sample, Start, Told, train_members
 from training.network import moments
 from training.regressions import outcome_start, polished
-from training.selection import SHORT, SHORT_DECAY, trained
+from training.selection import SHORT, SHORT_DECAY, train_ensemble
 
 USUAL = 2.0
 """How hard it is for history to be heard by a background; see `_background`."""
@@ -62,8 +62,8 @@ def fit_outcome_model(
     streams, inputs, evolutions = streams_of(spec, train, turn), inputs_of(spec, train), evolutions_of(spec, train)
     logs = [(train, turn), (judge, turns(spec, judge))]
     told, first = Told(progress), 0.5 if evolutions else 1.0
-    luck = None if behaviour is None else innovations_of(spec, train, behaviour, inputs.attributes)
-    outcome = _outcome_networks(spec, logs, (inputs, streams, luck), settings, told.within(0.0, first))
+    innovations = None if behaviour is None else innovations_of(spec, train, behaviour, inputs.attributes)
+    outcome = _outcome_networks(spec, logs, (inputs, streams, innovations), settings, told.within(0.0, first))
     known = inputs, evolutions
     context = _context_networks(spec, logs, known, settings, told.within(first, 1.0)) if evolutions else None
     return EnsembleOutcomeModel(spec, streams, evolutions, inputs, outcome, context)
@@ -83,7 +83,7 @@ def _outcome_networks(
     """What the networks say of the events after a decision, and what past contacts excite and carry over beside them.
     Their evidence, the largest table there is, ends here.
     """
-    inputs, streams, luck = known
+    inputs, streams, innovations = known
     evidence = [evidence_of(spec, journeys, turn, inputs, streams) for journeys, turn in logs]
     bias, links = outcome_start(evidence[0], streams, spec.attributes.size)
     start = Start(
@@ -100,9 +100,9 @@ def _outcome_networks(
         evidence = [beside(e, excitation, observation) for e, observation in zip(evidence, seen, strict=True)]
         if excitation is None:
             break
-    networks = trained(_samples(spec, evidence, streams, settings), start, settings, told)
+    networks = train_ensemble(_samples(spec, evidence, streams, settings), start, settings, told)
     networks = replace(networks, excitation=excitation)
-    return with_means(polished(networks, evidence[0], streams, luck), evidence[0], streams)
+    return with_means(polished(networks, evidence[0], streams, innovations), evidence[0], streams)
 
 
 def _samples(
@@ -148,7 +148,7 @@ def _context_networks(
     ]
     bias = context_bias(evidence[0], evolutions)
     start = Start(bias, np.zeros((0, 1)), np.zeros((0, 1), bool), _history(spec), names=columns_of_names(spec))
-    return trained([samples[0], samples[-1]], start, settings, told)
+    return train_ensemble([samples[0], samples[-1]], start, settings, told)
 
 
 def inputs_of(spec: Spec, journeys: Journeys) -> Inputs:

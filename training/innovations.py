@@ -22,14 +22,14 @@ from training.sequential import pad
 @dataclass(frozen=True, slots=True)
 class Innovations:
     """Of N decisions. expected: float32 [N, k], the mean attributes of the action that was to be drawn. column: Ints
-    [q], columns of the observation, log(1 + decayed count of contacts), a half-life each. counts: float32 [N, q]; luck:
-    float32 [N, q], the same sums of contacts less their chances, over the decisions of the log before this one.
+    [q], columns of the observation, log(1 + decayed count of contacts), a half-life each. counts: float32 [N, q];
+    surprise: float32 [N, q], the same sums of contacts less their chances, over the decisions of the log before this.
     """
 
     expected: Floats32
     column: Ints
     counts: Floats32
-    luck: Floats32
+    surprise: Floats32
 
 
 def innovations_of(spec: Spec, journeys: Journeys, behaviour: Policy, attributes: Floats32) -> Innovations:
@@ -43,7 +43,7 @@ def innovations_of(spec: Spec, journeys: Journeys, behaviour: Policy, attributes
         expected=expected,
         column=column,
         counts=np.expm1(journeys.observation[:, column]),
-        luck=_faded(journeys, surprise, np.asarray(spec.fold.half_lives) / DAY),
+        surprise=_faded(journeys, surprise, np.asarray(spec.fold.half_lives) / DAY),
     )
 
 

@@ -24,7 +24,9 @@ from training.evidence import Evidence
 from training.innovations import Innovations
 
 Pull = Callable[[slice, Floats], tuple[Floats, Floats]]
-"""(which of the rows, their linear predictors [b]) → slope and curvature [b] of the log-likelihood of each."""
+"""(which of the rows, their linear predictors [b]) → what each still pulls at the predictor, as the slope of a
+log-likelihood does, and by how much less it does so further on, [b] each.
+"""
 
 
 TOLD, VALUED, CARRIED = 4.0, 16.0, 400.0
@@ -57,7 +59,7 @@ def outcome_start(evidence: Evidence, streams: Sequence[Stream], attributes: int
 
 
 def polished(
-    networks: Networks, evidence: Evidence, streams: Sequence[Stream], luck: Innovations | None = None
+    networks: Networks, evidence: Evidence, streams: Sequence[Stream], innovations: Innovations | None = None
 ) -> Networks:
     """The networks with what regressions still find beside them: of earlier streams, of the action's attributes and,
     where it is known what was luck, of past contacts.
@@ -74,13 +76,15 @@ def polished(
             found[:, : layout.linked] += evidence.told[rows] @ networks.links[m]
             scores[rows, :, m] = found[:, : layout.streams]
             output[rows] += found / members
-    more = _regressions(evidence, streams, allowed, (scores, output), luck)
+    more = _regressions(evidence, streams, allowed, (scores, output), innovations)
     biases = networks.biases[-1].copy()
     biases[:, : layout.linked] += more.bias.astype(np.float32)
     links = networks.links + more.links.astype(np.float32)
     carryover = None
-    if luck is not None:
-        carryover = Carryover(luck.column, more.effect.astype(np.float32), luck.counts.max(axis=0, initial=0.0))
+    if innovations is not None:
+        carryover = Carryover(
+            innovations.column, more.effect.astype(np.float32), innovations.counts.max(axis=0, initial=0.0)
+        )
     return replace(networks, biases=(*networks.biases[:-1], biases), links=links, carryover=carryover)
 
 
@@ -98,23 +102,23 @@ def _regressions(
     streams: Sequence[Stream],
     allowed: Bools,
     present: tuple[Floats | Floats32, Floats | Floats32],
-    luck: Innovations | None = None,
+    innovations: Innovations | None = None,
 ) -> _More:
     """Of whether and how much. present: each member's scores of whether, [N, S, M], and the mean outputs [N, part], all
     before the times.
     """
     layout, told, (scores, output) = Layout.of(streams), evidence.told, present
     bias, links = np.zeros(layout.linked), np.zeros(allowed.shape)
-    effect = np.zeros((0 if luck is None else len(luck.column), layout.streams))
+    effect = np.zeros((0 if innovations is None else len(innovations.column), layout.streams))
     for s, stream in enumerate(streams):
         columns = np.flatnonzero(allowed[:, s])
         seen = _Seen(told, np.flatnonzero(evidence.possible[:, s]), columns)
         happened, offsets = evidence.counts[seen.rows, s] > 0, scores[seen.rows, s]
         whether = _whether(happened, offsets, evidence.intensity[seen.rows, s].astype(np.float64))
         weights, _ = _newton(seen, whether, TOLD)
-        if luck is not None and not stream.answer:
+        if innovations is not None and not stream.answer:
             start = np.append(weights, np.zeros(len(effect)))
-            lucky = replace(seen, luck=luck, centred=int(np.searchsorted(columns, layout.told)))
+            lucky = replace(seen, innovations=innovations, centred=int(np.searchsorted(columns, layout.told)))
             found, settled = _newton(lucky, whether, TOLD, start)
             if settled and np.abs(found - start).max() <= FURTHEST:
                 weights, effect[:, s] = np.split(found, [len(weights)])
@@ -140,12 +144,12 @@ class _Seen:
     table: Floats32
     rows: Ints
     columns: Ints
-    luck: Innovations | None = None
+    innovations: Innovations | None = None
     centred: int = 0
 
     def held(self, ridge: float) -> Floats:
         """The ridge of each number, Floats [1 + columns + counts]; the intercept is hardly held."""
-        counts = 0 if self.luck is None else len(self.luck.column)
+        counts = 0 if self.innovations is None else len(self.innovations.column)
         return np.array([1e-3, *[ridge] * len(self.columns), *[CARRIED] * counts])
 
     def blocks(self) -> Iterator[tuple[slice, Floats, Floats]]:
@@ -156,12 +160,12 @@ class _Seen:
         for rows in _blocks(self.rows):
             x = z = np.ones((len(rows), len(self.held(0.0))))
             x[:, 1 : 1 + len(self.columns)] = self.table[np.ix_(rows, self.columns)]
-            if self.luck is not None:
-                x[:, 1 + len(self.columns) :] = self.luck.counts[rows]
-                attributes = self.columns[self.centred :] - (self.table.shape[1] - self.luck.expected.shape[1])
+            if self.innovations is not None:
+                x[:, 1 + len(self.columns) :] = self.innovations.counts[rows]
+                attributes = self.columns[self.centred :] - (self.table.shape[1] - self.innovations.expected.shape[1])
                 z = x.copy()
-                z[:, 1 + self.centred : 1 + len(self.columns)] -= self.luck.expected[np.ix_(rows, attributes)]
-                z[:, 1 + len(self.columns) :] = self.luck.luck[rows]
+                z[:, 1 + self.centred : 1 + len(self.columns)] -= self.innovations.expected[np.ix_(rows, attributes)]
+                z[:, 1 + len(self.columns) :] = self.innovations.surprise[rows]
             yield slice(start, start + len(rows)), x, z
             start += len(rows)
 

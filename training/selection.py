@@ -20,7 +20,7 @@ SHORT_DECAY = 1.0
 """Their weight decay: with less, they hear so much luck that hardly any history looks worth its price."""
 
 
-def trained(samples: list[Sample], start: Start, settings: OutcomeSettings, told: Told) -> Networks:
+def train_ensemble(samples: list[Sample], start: Start, settings: OutcomeSettings, told: Told) -> Networks:
     """The ensemble, with the penalty on history and the effort that the second sample asks for."""
     if settings.penalty is None:
         settings = replace(settings, penalty=_penalty(samples, start, settings, told.within(0.0, 0.2)))
@@ -59,11 +59,11 @@ def _effort(samples: list[Sample], start: Start, settings: OutcomeSettings, told
     chosen, found, tries = settings, None, efforts(settings)
     for number, tried in enumerate(tries, 1):
         short = replace(tried, members=1, most_steps=settings.least_steps)
-        trained = train_members(samples, start, short, Told(None))
+        now = train_members(samples, start, short, Told(None))
         told.part(number / len(tries))
-        if found is not None and _as_good(found, trained, 2.0):
+        if found is not None and _as_good(found, now, 2.0):
             break
-        chosen, found = tried, trained
+        chosen, found = tried, now
     return replace(chosen, members=settings.members)
 
 

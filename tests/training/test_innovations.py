@@ -34,7 +34,7 @@ def test_luck_is_contacts_less_their_chances_faded(log: Journeys) -> None:
         days = (log.decided_at[row] - log.decided_at[before]) / 86_400
         surprise = (log.action[before] != HOLD) - chance[before]
         expected[row] = [(surprise * 0.5 ** (days / half)).sum() for half in (1.0, 7.0)]
-    np.testing.assert_allclose(found.luck, expected, atol=1e-5)
+    np.testing.assert_allclose(found.surprise, expected, atol=1e-5)
     assert [SPEC.encoder.names[c] for c in found.column] == ["contact@1d", "contact@7d"]
     np.testing.assert_allclose(found.counts, np.expm1(log.observation[:, found.column]))
     np.testing.assert_allclose(found.expected, (log.mask / log.mask.sum(axis=1, keepdims=True)) @ ATTRIBUTES, atol=1e-6)
@@ -46,7 +46,7 @@ def test_a_forbidden_contact_is_no_luck(log: Journeys) -> None:
     forbidden = np.isin(np.arange(len(log)), sent)
     found = innovations_of(SPEC, replace(log, forbidden=forbidden), Evenly(), ATTRIBUTES)
     next_one = (log.step == 1) & np.isin(log.customer, log.customer[sent])
-    np.testing.assert_array_equal(found.luck[next_one], 0.0)
+    np.testing.assert_array_equal(found.surprise[next_one], 0.0)
     np.testing.assert_array_equal(found.expected[sent], ATTRIBUTES[log.action[sent]])
 
 
@@ -55,6 +55,6 @@ def test_luck_goes_along_with_nothing_that_customers_are(log: Journeys) -> None:
     found = innovations_of(SPEC, log, Evenly(), ATTRIBUTES)
     later = log.step > 0
     for tier in (0, 1):
-        mine = found.luck[later & (log.context[:, 0] == tier)]
+        mine = found.surprise[later & (log.context[:, 0] == tier)]
         assert (np.abs(mine.mean(axis=0)) < 4 * mine.std(axis=0) / np.sqrt(len(mine) / 6)).all()
     assert found.counts[later].mean() > 0.5

@@ -104,7 +104,7 @@ def test_what_contacts_do_is_not_who_was_contacted(targeted: Journeys, ignorant:
     """Who has a history of contacts is keen, and orders more; what the contacts did is told by their luck."""
     order, found = stream_of(ignorant, ORDER), evidence(ignorant, targeted)
     luck = innovations_of(SPEC, targeted, WhoVisited(), ignorant.inputs.attributes)
-    misled = replace(luck, luck=luck.counts)
+    misled = replace(luck, surprise=luck.counts)
     effects = []
     for told in (misled, luck):
         carryover = polished(ignorant.outcome, found, ignorant.streams, told).carryover

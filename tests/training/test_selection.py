@@ -9,7 +9,7 @@ from engine.records import Floats
 from envs.networks import Networks
 from training import selection
 from training.members import OutcomeSettings, Sample, Start, Told, train_members
-from training.selection import trained
+from training.selection import train_ensemble
 
 torch.set_num_threads(1)
 
@@ -49,7 +49,7 @@ def test_who_was_chosen_is_shrunk_less(monkeypatch: pytest.MonkeyPatch) -> None:
     samples, found = [sample(3_000, 0), sample(1_000, 1)], list[Networks]()
     for relaxed in (1.0, selection.RELAXED):
         monkeypatch.setattr(selection, "RELAXED", relaxed)
-        found.append(trained(samples, START, SETTINGS, Told(None)))
+        found.append(train_ensemble(samples, START, SETTINGS, Told(None)))
     shrunk, less = (slope_of(networks, samples[1]) for networks in found)
     assert shrunk < less < SLOPE[0]
     assert SLOPE[0] - less < 0.7 * (SLOPE[0] - shrunk)
@@ -65,5 +65,5 @@ def test_who_explains_the_second_sample_worse_is_not_kept(monkeypatch: pytest.Mo
     samples, cheap = [sample(40, 0), sample(1_000, 1)], replace(SETTINGS, penalty=0.5)
     first = train_members(samples, START, cheap, Told(None)).networks
     assert heard_of(first)[:6].min() > 0.0
-    for one, other in zip(trained(samples, START, cheap, Told(None)).weights, first.weights, strict=True):
+    for one, other in zip(train_ensemble(samples, START, cheap, Told(None)).weights, first.weights, strict=True):
         np.testing.assert_array_equal(one, other)
