@@ -74,6 +74,11 @@ def closest(differences: Iterable[Difference]) -> Difference | None:
     return min(differences, key=lambda d: d.gain.value or 0.0, default=None)
 
 
+def weakest(differences: Iterable[Difference]) -> Difference | None:
+    """The difference that is shown least, the one on which it hangs whether all are; None where there is none."""
+    return min(differences, key=lambda d: d.bound, default=None)
+
+
 def beats(differences: Sequence[Difference]) -> bool:
     """Does it earn more than each of the others for certain? False where there is none.
 

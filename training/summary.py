@@ -8,7 +8,7 @@ from engine.bundle import Bundle
 from training import heat_maps
 from training import report as drawing
 from training.candidates import CLONE, CONSTANTS
-from training.differences import NO_GAIN, Difference, closest
+from training.differences import NO_GAIN, Difference, closest, weakest
 from training.evaluation import ERROR, EVALUATION, Evaluation, Report
 from training.intervals import Estimate
 from training.report import figure
@@ -84,10 +84,10 @@ def show(report: Report, console: Console) -> None:
 
 
 def personalised(report: Report) -> list[tuple[Evaluation, Difference]]:
-    """Who chooses for each customer, each with the difference to the action for everybody that is worth most; without
-    those that the log cannot compare.
+    """Who chooses for each customer, each with the difference to the action for everybody over which a gain is shown
+    least; without those that the log cannot compare.
     """
-    found = ((e, closest(e.over_alike)) for e in report.evaluations if e.candidate not in (CLONE, *CONSTANTS))
+    found = ((e, weakest(e.over_alike)) for e in report.evaluations if e.candidate not in (CLONE, *CONSTANTS))
     return [(evaluation, difference) for evaluation, difference in found if difference]
 
 

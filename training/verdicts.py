@@ -9,7 +9,7 @@ from math import isfinite
 from training import report as drawing
 from training.blend import forerunners, stopped
 from training.candidates import CONSTANTS
-from training.differences import NO_GAIN, closest
+from training.differences import NO_GAIN, weakest
 from training.evaluation import CHAMPION, Evaluation, Reigning, Report
 from training.harms import Harm
 from training.intervals import Estimate
@@ -90,7 +90,7 @@ def against_constants(evaluation: Evaluation, verdict: Verdict, report: Report, 
     """The verdict with one more check, for who chooses for each customer and passes all others: does it earn more than
     any one action for everybody, but for those that the report excuses? Not asked where the log supports none of them.
     """
-    over = closest(d for d in evaluation.over_alike if d.other not in report.excused)
+    over = weakest(d for d in evaluation.over_alike if d.other not in report.excused)
     if over is None or verdict.candidate in CONSTANTS or not verdict.passed:
         return verdict
     bound = f"lower bound {drawing.figure(over.bound, sign=True)} {unit} over {over.other}, has to be above 0"

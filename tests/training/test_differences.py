@@ -15,7 +15,7 @@ from training import network as networks
 from training import summary
 from training.alike import Always
 from training.candidates import CLONE, CONSTANT, NEVER
-from training.differences import NO_GAIN, Difference, Side, beats, closest, difference
+from training.differences import NO_GAIN, Difference, Side, beats, closest, difference, weakest
 from training.evaluate import Setting, evaluate
 from training.evaluation import CHAMPION, Report
 from training.export import export_bundle
@@ -62,6 +62,15 @@ def test_the_best_of_the_others_is_asked_and_all_have_to_be_beaten() -> None:
     assert beats(found)
     assert not beats((*found, named("push", -5.0)))
     assert not beats(())
+
+
+def test_what_is_told_is_what_decides() -> None:
+    """Nearest is who is worth most; a worse one that the log hardly supports may be what nothing is shown over."""
+    noisy = Difference("mail", Estimate(12.0, None, None, 40.0, "marginal DR"), -2.4)
+    sharp = Difference("hold", Estimate(9.0, None, None, 900.0, "marginal DR"), 1.8)
+    assert closest((noisy, sharp)) == sharp
+    assert weakest((noisy, sharp)) == noisy
+    assert weakest(()) is None
 
 
 def test_always_the_same_where_it_may_be() -> None:
