@@ -40,7 +40,7 @@ class Aftermath:
     """Mean reward until the next decision, held out and expected, with its standard error (customers as clusters).
 
     where: "after", on the decisions that took the action; "lately", on those before which customers got more of it.
-    usual: what a decision earns on average, the size by which differences are judged.
+    usual: what a decision earns on average; differences are judged by it, or by what these earn where that is more.
     """
 
     where: str
@@ -80,7 +80,8 @@ def aftermath_checks(found: Sequence[Aftermath]) -> Iterator[Check]:
             noun = f"reward until the next decision after {what}"
             if where == "lately":
                 noun = f"reward until the next decision where customers lately happened to get more of {what}"
-            yield agreement(f"{where}:{what}", one.found, SHARE * one.usual, luck(len(mine)), noun)
+            tolerated = SHARE * max(one.usual, abs(one.found.real))
+            yield agreement(f"{where}:{what}", one.found, tolerated, luck(len(mine)), noun)
 
 
 def _groups(spec: Spec, test: Journeys) -> dict[str, Bools]:

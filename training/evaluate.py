@@ -72,7 +72,8 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
     likely: tuple[str, ...] = ()
     if setting.valid is not None:
         with story.stage("asking who is most likely to be worth promoting"):
-            likely = liked(candidates, setting.spec, setting.valid, setting.model, seed)
+            customers = len(setting.test.customer_ids)
+            likely = liked(candidates, setting.spec, setting.valid, setting.model, customers, seed)
     error, favourite = error_of(setting.terms.look), next(iter(likely), None)
     errors, choosing = errors_of(candidates, favourite, error), errors_of_choosing(candidates, likely, error)
     judge = Judge(setting.spec, setting.test, setting.behaviour, seed, min(errors.values()), setting.model)

@@ -1,12 +1,18 @@
-"""Who has most of the error that may be made: the candidate that environment and validation customers like best.
+"""Who has most of the error that may be made: whom the test customers are most likely to show to gain much.
 
 All candidates share one chance of a false promotion. Shared out equally it is little for each, so that nobody is
 clearly better than the log where one of many is. Customers who judge nobody say beforehand whom to look at: any shares
 that the test customers have no say in are as safe as equal ones (weighted Bonferroni: Genovese, Roeder & Wasserman
 2006, Biometrika 93). Whoever is wrong about the favourite loses little: the other half is for the others.
+
+Error is spent where it decides something. So it is not asked who is worth most, but whose lower end will be highest:
+what environment and validation customers together say of a candidate, less what the interval of the test customers,
+who are of the same kind, will take from it. Far from the log it is wide, whatever is promised there.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
 
 from engine.policy import Policy
 from engine.spec import Spec
@@ -14,6 +20,7 @@ from envs.outcomes import OutcomeModel
 from training.blend import BOLD, WAY
 from training.candidates import CLONE, CONSTANTS
 from training.choice import Chooser
+from training.intervals import Estimate
 from training.journeys import Journeys
 from training.pooled import pooled_gain
 from training.rollout import returns
@@ -26,27 +33,42 @@ FOLLOWED = 500
 
 
 def liked(
-    candidates: Mapping[str, Policy], spec: Spec, valid: Journeys, model: OutcomeModel | None, seed: int = 0
+    candidates: Mapping[str, Policy],
+    spec: Spec,
+    valid: Journeys,
+    model: OutcomeModel | None,
+    customers: int,
+    seed: int = 0,
 ) -> tuple[str, ...]:
-    """Candidates that are worth more than the clone, the best first: by environment and validation customers together,
-    less their doubt (training/pooled.py). Whom the validation customers cannot judge, the test customers can hardly
-    either: error would be wasted on it. Nobody where there is no environment or behaviour clone, or nobody to choose
-    from. STAND_FOR_THE_WAY are asked for all on the way to PPO.
+    """Candidates that are worth more than the clone by environment and validation customers together, less their doubt
+    (training/pooled.py), those first whom so many test `customers` will likely show to gain most. Whom the validation
+    customers cannot judge, the test customers can hardly either: error would be wasted on it. Nobody where there is no
+    environment or behaviour clone, or nobody to choose from. STAND_FOR_THE_WAY are asked for all on the way to PPO.
     """
     asked = {name: policy for name, policy in candidates.items() if name not in WAY or name in STAND_FOR_THE_WAY}
     rivals = [name for name in asked if name != CLONE]
     if model is None or CLONE not in candidates or len(rivals) < 2:
         return ()
-    chooser = Chooser(spec, valid, candidates[CLONE], seed)
+    chooser = Chooser(spec, valid, candidates[CLONE], seed, model)
     replay = valid.replay().some(FOLLOWED, seed)
     worth = {name: float(returns(spec, model, replay, policy, seed).mean()) for name, policy in asked.items()}
-    scores = {}
+    fewer, lowest = len(valid.customer_ids) / max(customers, 1), dict[str, float]()
     told = chooser.consider_all({name: asked[name] for name in rivals})
     for name, gain in told.items():  # by gains: the environment's level may be off by more than what they differ by
         if gain is not None and gain.supported:
             value, error = pooled_gain(worth[name] - worth[CLONE], gain)
-            scores[name] = value - error
-    return tuple(sorted((name for name in scores if scores[name] > 0.0), key=lambda name: -scores[name]))
+            if value - error > 0.0:
+                lowest[name] = lower_end(value, gain, fewer)
+    return tuple(sorted(lowest, key=lambda name: -lowest[name]))
+
+
+def lower_end(value: float, gain: Estimate, fewer: float) -> float:
+    """Where the interval of a gain will likely begin, if it is `value`. gain: as others told it, whose interval is
+    scaled by the root of how many times `fewer` these are than who will be asked.
+    """
+    if gain.lower is None or gain.upper is None:
+        return -np.inf
+    return value - float(np.sqrt(fewer)) * (gain.upper - gain.lower) / 2
 
 
 def errors_of(candidates: Collection[str], favourite: str | None, error: float) -> dict[str, float]:

@@ -90,7 +90,7 @@ def _earned(report: Report, winner: Evaluation, verdict: Verdict) -> str:
     """Why this one: what it earns for certain, and over whom."""
     least, unit = drawing.figure(verdict.bound or 0.0), drawing.per_journey(report.currency)
     share = f", the share of look {report.look}," if report.look else ""
-    favourite = f", half of it for {report.favourite}, whom environment and validation customers like best"
+    favourite = f", half of it for {report.favourite}, whose gain these customers would most likely show"
     half = favourite if report.favourite else ""
     why = (
         f"it earns at least {least} {unit} more than the log "

@@ -241,7 +241,8 @@ def _notes(report: Report) -> Sequence[str]:
     if report.favourite:
         found.append(
             f"Lower bounds of gains: half of the error of {figure(report.error, digits=2)} is {report.favourite}'s, "
-            "whom environment and validation customers like best; the others share the rest."
+            "whose gain the test customers will most likely show, by environment and validation customers; "
+            "the others share the rest."
         )
     if report.choosing:
         found.append(f"What choosing adds has an error of its own, as large; half of it is {report.choosing}'s.")

@@ -12,6 +12,10 @@ from engine.records import Bools, Floats
 from envs.small.plan import Plan
 from envs.small.world import ORDER, SmallWorld
 
+AFTER = 90
+"""Days that follow for those whom `Problem.steady` treats: at a discount of 0.99 and effects of a week, as good as all.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -57,6 +61,13 @@ class Problem:
             best[day] = self._with_future(day, ahead)
             ahead = self._open(best)[day].max(axis=1)
         return self._choice("optimum", best)
+
+    def steady(self) -> Plan:
+        """What is best while customers stay: the optimum for AFTER more days, on the days of this problem. The optimum
+        itself knows when the count ends, and spends on its last days what is counted no more, such as customers' rest.
+        """
+        longer = Problem.of(self.world, len(self.now) + AFTER, float(self.now[0])).optimum()
+        return Plan("steady", self.world.spec, self.world.see, longer.table[: len(self.now)], longer.start)
 
     def greedy(self) -> Plan:
         """The policy that knows all and looks no further than the next decision."""

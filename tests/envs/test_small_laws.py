@@ -109,6 +109,22 @@ def test_delayed_the_optimum_is_a_guide_until_it_would_come_too_late() -> None:
     assert (best[21:] == row(place, "email", "flash_sale")).all()
 
 
+def test_who_is_best_while_customers_stay_does_not_spend_the_last_days() -> None:
+    """In `delayed` he writes guides to the end, in `fatigue` he lets customers rest to the end; both cost him a part of
+    what is counted. Where nothing follows a decision he is the optimum.
+    """
+    for name, share in (("delayed", 0.89), ("fatigue", 0.80), ("rare", 1.0)):
+        problem = Problem.of(small(name), 28)
+        logging, steady, best = map(problem.value, (small(name).logging_policy(), problem.steady(), problem.optimum()))
+        assert (steady - logging) / (best - logging) == pytest.approx(share, abs=0.01)
+        assert len(problem.steady().table) == 28
+        longer = Problem.of(small(name), 60)
+        assert longer.value(problem.steady()) == pytest.approx(longer.value(longer.steady()))
+    place = small("delayed")
+    guides = np.array([row(place, "email", "guide"), row(place, "push", "guide")])
+    assert (Problem.of(place, 28).steady().table.argmax(axis=2) == guides).all()
+
+
 def test_delayed_orders_come_a_week_after_their_guide() -> None:
     """One guide on the first day, the same luck: orders are lost on that day, won on the eighth."""
     place = small("delayed")

@@ -1,5 +1,6 @@
 """Whoever is likeliest to be worth promoting has half of the error, and the error is never more than it may be."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +14,9 @@ from training.blend import WAY
 from training.candidates import CLONE
 from training.clone import FitSettings, clone_behaviour
 from training.evaluation import ERROR
-from training.favourite import errors_of, errors_of_choosing, liked
+from training.favourite import errors_of, errors_of_choosing, liked, lower_end
 from training.fit import fit_outcome_model
+from training.intervals import Estimate, refused
 from training.journeys import Journeys
 from training.members import OutcomeSettings
 from training.network import NetworkPolicy
@@ -47,6 +49,15 @@ def test_who_treats_all_alike_takes_nothing_from_those_who_choose() -> None:
     assert found["ppo"] == found["ppo_25"] == found["fitted_q"] == pytest.approx(0.0125)
 
 
+def test_a_great_promise_that_nobody_can_check_is_less_than_a_small_one_that_all_will_see() -> None:
+    """Sixteen times as many customers tell an interval of a quarter: only these show the bold one's gain."""
+    bold, careful = (Estimate(6.0, 1.0, 11.0, 500.0, "DR"), 6.0), (Estimate(3.0, 2.0, 4.0, 500.0, "DR"), 3.0)
+    few, many = ([lower_end(value, gain, fewer) for gain, value in (bold, careful)] for fewer in (1.0, 1 / 16))
+    assert few == pytest.approx([1.0, 2.0])
+    assert many == pytest.approx([4.75, 2.75])
+    assert lower_end(6.0, refused("DR", 2.0, "nobody was treated like that"), 1.0) == -np.inf
+
+
 @pytest.fixture(scope="module")
 def parts() -> tuple[Journeys, Journeys]:
     train, valid = logged(PLACE, 1_000, days=6)
@@ -69,11 +80,11 @@ def test_the_favourite_is_who_environment_and_log_like_best_and_its_bound_is_hig
         "less": Fixed(0.9, 0.1 / 3, 0.1 / 3, 0.1 / 3),
         "like the log": PLACE.logging_policy(),
     }
-    assert liked(policies, spec, valid, model)[0] == "advice"
-    assert "less" not in liked(policies, spec, valid, model)
-    assert liked(policies, spec, valid, None) == ()
-    assert liked({n: p for n, p in policies.items() if n != CLONE}, spec, valid, model) == ()
-    assert liked({n: policies[n] for n in (CLONE, "less")}, spec, valid, model) == ()
+    assert liked(policies, spec, valid, model, 1_000)[0] == "advice"
+    assert "less" not in liked(policies, spec, valid, model, 1_000)
+    assert liked(policies, spec, valid, None, 1_000) == ()
+    assert liked({n: p for n, p in policies.items() if n != CLONE}, spec, valid, model, 1_000) == ()
+    assert liked({n: policies[n] for n in (CLONE, "less")}, spec, valid, model, 1_000) == ()
 
     asked = verb.Setting(spec, train, True, policies[CLONE], model, valid=valid)
     told, alike = (verb.evaluate(policies, s) for s in (asked, verb.Setting(spec, train, True, policies[CLONE], model)))

@@ -2,7 +2,9 @@
 
 The whole way from a log to a verdict; then fresh customers meet each exported bundle. What can be gained is what the
 reference earns more than the logging policy: the computed optimum, or in `retail` MaskablePPO that learned in the true
-world on the same observations. In `new_content` fresh customers come when contents have appeared that no log had.
+world on the same observations. The optimum knows when the count ends, and spends what counts no more then; a share of
+that (*steady*) is gained by who is best while customers stay, which is what learners from a log that merely stops are
+after. In `new_content` fresh customers come when contents have appeared that no log had.
 """
 
 from collections.abc import Sequence
@@ -53,7 +55,9 @@ def run(cell: Cell) -> dict[str, Any]:
     verdict, willing = choose(way.report, way.certificate.passed), choose(way.report, True)
     found = {"candidates": values, "logging": worth(place, place.logging_policy(), fresh)}
     if isinstance(place, SmallWorld):
-        found["reference"] = worth(place, Problem.of(place, DAYS, LATER.get(place.name)).optimum(), fresh)
+        problem = Problem.of(place, DAYS, LATER.get(place.name))
+        found["reference"] = worth(place, problem.optimum(), fresh)
+        found["steady"] = worth(place, problem.steady(), fresh)
     champions = {"promoted": verdict.champion, "promoted if certified": willing.champion}
     failed = [check.name for check in way.certificate.failures()]
     bounds = {e.candidate: None if e.bound is None else round(e.bound, 3) for e in way.report.evaluations}
@@ -73,20 +77,24 @@ def worth(place: World, policy: Policy, fresh: int) -> dict[str, float]:
 
 def table(lines: Sequence[Line]) -> str:
     """A row per world and size: shares of what can be gained, in the mean over logs."""
-    told = {str(line.cell["world"]): line.found["reference"]["value"] for line in lines if "reference" in line.found}
+    told, steady = (
+        {str(line.cell["world"]): line.found[who]["value"] for line in lines if who in line.found}
+        for who in ("reference", "steady")
+    )
     logs = [line for line in lines if "candidates" in line.found and str(line.cell["world"]) in told]
     names = list(dict.fromkeys(name for line in logs for name in line.found["candidates"] if name != CLONE))
-    rows = [f"| world | customers | logs | can be gained | promoted | best candidate | {' | '.join(names)} |"]
-    rows.append("|---|---:|---:|---:|---:|---:|" + "---:|" * len(names))
+    rows = [f"| world | customers | logs | can be gained | steady | promoted | best candidate | {' | '.join(names)} |"]
+    rows.append("|---|---:|---:|---:|---:|---:|---:|" + "---:|" * len(names))
     groups: dict[tuple[str, int], list[Line]] = {}
     for line in logs:
         groups.setdefault((str(line.cell["world"]), int(line.cell["customers"])), []).append(line)
     for (name, customers), own in sorted(groups.items()):
-        gain = np.mean([told[name] - line.found["logging"]["value"] for line in own])
+        logging = float(np.mean([line.found["logging"]["value"] for line in own]))
+        gain, lasting = told[name] - logging, steady.get(name, told[name]) - logging
         shares = [_shares(line, told[name]) for line in own]
         promoted = [share[line.found["promoted"]] for share, line in zip(shares, own, strict=True)]
         best = [max(share.values()) for share in shares]
-        cells = [f"{np.mean(x):.0%}" for x in (promoted, best)]
+        cells = [f"{lasting / max(gain, 1e-9):.0%}", *(f"{np.mean(x):.0%}" for x in (promoted, best))]
         cells += [
             f"{np.mean([s[n] for s in shares if n in s]):.0%}" if any(n in s for s in shares) else "" for n in names
         ]

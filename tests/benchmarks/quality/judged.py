@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from engine.policy import Policy
+from engine.records import Floats
 from envs.ensemble import EnsembleOutcomeModel
 from envs.simulate import value
 from envs.worlds import World, world
@@ -92,23 +93,22 @@ def table(lines: Sequence[Line]) -> str:
     rows.append("|---|---|---:|---:|---:|---:|---:|---:|---:|")
     for name in dict.fromkeys(str(line.cell["world"]) for line in lines):
         own = [line for line in lines if line.cell["world"] == name]
-        for policy, (gain, error) in own[0].found["truth"].items():
-            every = [told for line in own for told in line.found["gains"][policy]]
-            told = np.array([one for one in every if one is not None]).reshape(-1, 3)
-            cells = [
-                f"{gain:+.2f} ± {error:.2f}",
-                *_summed(told, gain),
-                f"{len(told) / len(every):.0%}",
-                str(len(every)),
-            ]
-            rows.append(f"| {name} | {policy} | {' | '.join(cells)} |")
+        for policy in own[0].found["truth"]:
+            gain, error = np.mean([line.found["truth"][policy] for line in own], axis=0)
+            every = [(told, line.found["truth"][policy][0]) for line in own for told in line.found["gains"][policy]]
+            answers = np.array([(*told, true) for told, true in every if told is not None]).reshape(-1, 4)
+            told = [*_summed(answers), f"{len(answers) / len(every):.0%}", str(len(every))]
+            rows.append(f"| {name} | {policy} | {gain:+.2f} ± {error:.2f} | {' | '.join(told)} |")
     return "\n".join(rows)
 
 
-def _summed(told: Any, gain: float) -> list[str]:
-    """Mean, root mean squared error, coverage and half width of the answers [A, 3]."""
+def _summed(told: Floats) -> list[str]:
+    """Mean, root mean squared error, coverage and half width of answers [A, 4]: value, lower, upper, and what is true
+    of the very policy, which hangs on the commit that trained it.
+    """
     if not len(told):
         return [""] * 4
+    gain = told[:, 3]
     held = (told[:, 1] <= gain) & (gain <= told[:, 2])
     error = np.sqrt(((told[:, 0] - gain) ** 2).mean())
     half = float(np.median(told[:, 2] - told[:, 1])) / 2
