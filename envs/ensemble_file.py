@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from engine.errors import TrainingError
 from engine.spec import Spec
 from envs.carryover import Carryover
+from envs.effects import Effects
 from envs.excitation import Excitation, Traces
 from envs.laws import Evolution, Scale, Stream
 from envs.networks import Inputs, Networks
 
-FORMAT = 4
+FORMAT = 5
 INPUTS = ("centre", "scale", "attributes", "column", "level")
 TRACES = ("column", "mix", "trait")
 CARRIED = ("column", "effect", "most")
+EFFECTS = ("column", "query", "key")
 
 Arrays = dict[str, NDArray[Any]]
 Parts = tuple[list[Stream], list[Evolution], Inputs, Networks, Networks | None]
@@ -45,6 +47,8 @@ def write_model(path: Path, model: Saved) -> None:
             assert networks is not None
             arrays[f"{name}.weight.{i}"], arrays[f"{name}.bias.{i}"] = networks.weights[i], networks.biases[i]
             arrays[f"{name}.links"] = networks.links
+            if networks.effects is not None:
+                arrays |= {f"{name}.effects.{part}": getattr(networks.effects, part) for part in EFFECTS}
             if networks.excitation is not None:
                 arrays |= _excitation_arrays(name, networks.excitation)
             if networks.carryover is not None:
@@ -117,6 +121,7 @@ def _networks(name: str, layers: int, arrays: Arrays) -> Networks:
         tuple(arrays[f"{name}.weight.{i}"] for i in names),
         tuple(arrays[f"{name}.bias.{i}"] for i in names),
         arrays[f"{name}.links"],
+        Effects(*(arrays[f"{name}.effects.{part}"] for part in EFFECTS)) if f"{name}.effects.key" in arrays else None,
         _excitation(name, arrays) if f"{name}.rate" in arrays else None,
         _carryover(name, arrays) if f"{name}.carried.effect" in arrays else None,
     )

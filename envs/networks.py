@@ -6,6 +6,7 @@ import numpy as np
 
 from engine.records import DAY, EventColumns, Floats32, Ints
 from envs.carryover import Carryover
+from envs.effects import Effects
 from envs.excitation import Excitation
 from envs.laws import gone_out
 from envs.outcomes import Turn
@@ -20,13 +21,15 @@ class Networks:
 
     weights: float32 [M, in, out] a layer; biases: float32 [M, out]. links: float32 [M, z, linked], added to the
     first outputs by the caller, who learns the z numbers one after another; see `Layout`. Empty where there are
-    none. excitation, carryover: what past contacts excite, and add to the scores, beside what all members say; None =
+    none. effects: what an action's attributes add to the first outputs; None = all that they do is in the layers.
+    excitation, carryover: what past contacts excite, and add to the scores, beside what all members say; None =
     nothing.
     """
 
     weights: tuple[Floats32, ...]
     biases: tuple[Floats32, ...]
     links: Floats32
+    effects: Effects | None = None
     excitation: Excitation | None = None
     carryover: Carryover | None = None
 
@@ -41,7 +44,10 @@ class Networks:
             x = inputs[rows]
             for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
                 x = np.maximum(x @ weight[m] + bias[m], 0.0)
-            result[rows] = x @ self.weights[-1][m] + self.biases[-1][m]
+            output = x @ self.weights[-1][m] + self.biases[-1][m]
+            if self.effects is not None:
+                output[:, : self.effects.streams] += self.effects.of(int(m), x, inputs[rows])
+            result[rows] = output
         return result
 
 

@@ -24,9 +24,10 @@ from training.innovations import Innovations, innovations_of
 from training.journeys import Journeys
 from training.likelihood import context_bias, context_loss, outcome_loss
 from training.means import with_means
-from training.members import OutcomeSettings, Progress, Sample, Start, Told, train_members
+from training.members import OutcomeSettings, Progress, Sample, Start, Told
 from training.network import moments
 from training.regressions import outcome_start, polished
+from training.resampled import train_members
 from training.selection import SHORT, SHORT_DECAY, train_ensemble
 
 USUAL = 2.0
@@ -92,6 +93,8 @@ def _outcome_networks(
         Layout.of(streams).may_depend(spec.attributes.size),
         _history(spec),
         names=columns_of_names(spec, evidence[0].told.shape[1]),
+        attributes=spec.encoder.size + np.arange(spec.attributes.size),
+        streams=len(streams),
     )
     excitation, seen = None, [turn.observation for _, turn in logs]
     for _ in range(ROUNDS):

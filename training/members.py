@@ -1,13 +1,17 @@
-"""Training an ensemble: all members side by side, each on its own resample of customers, each stopped at its best.
+"""The members of an ensemble while they learn: networks of the same shape, side by side.
 
 History has to earn its place. Its columns start at nothing, and after every step each gives up a part of what it has (a
 proximal step of the group lasso: Yuan & Lin, JRSS B 2006; in the first layer of a network: Feng & Simon 2017,
 "Sparse-input neural networks"), so that only those stay which explain the log again and again. Most columns of history
 say nothing, and what a network hears in them is luck; a policy that changes what is done leads it far beyond the
 histories of the log, where that luck is multiplied.
+
+So has what an action's attributes do together: as inputs they pay the same price, where as effects that add up
+(`envs/effects.py`) they are heard for nothing. Few contents explain a log in many ways, and the one that adds up says
+what those are worth that are made of the same attributes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -15,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.errors import TrainingError
 from engine.records import Bools, Floats, Floats32, Ints
+from envs.effects import Effects
 from envs.networks import Networks
 from training.likelihood import Loss
 
@@ -24,8 +28,16 @@ Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 
 
-FORGET = 0.25
+FORGET = 0.5
 """In this share of the decisions nobody knows what a content is called, so that its attributes carry what they can."""
+
+RANK = 8
+"""How many features of an action its attributes make up, each with an effect of its own on every stream."""
+
+EFFECTS_DECAY, MOST_DECAY = 10.0, 1.0
+"""Weight decay of what attributes do, as times that of the layers, and at most: it hangs on the whole state, most of
+which says nothing of it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +95,9 @@ class Sample:
 class Start:
     """Where every member starts. bias: Floats [O]; links: Floats [z, linked], and which there may be, `allowed`.
     history: Ints, columns of the inputs that have to earn their place; unheard: Ints, those among them that may not.
-    names: columns of the inputs, and of what the links carry, that only name a content (FORGET).
+    names: columns of the inputs, and of what the links carry, that only name a content (FORGET). attributes: Ints,
+    columns of the inputs that are the action's, whose effects add up in the first `streams` outputs; none = they are
+    inputs as others are.
     """
 
     bias: Floats
@@ -92,63 +106,16 @@ class Start:
     history: Ints
     unheard: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     names: tuple[Ints, Ints] = field(default_factory=lambda: (np.zeros(0, np.int64), np.zeros(0, np.int64)))
+    attributes: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    streams: int = 0
+
+    @property
+    def priced(self) -> Ints:
+        """The columns of the inputs that have to earn their place."""
+        return np.union1d(self.history, self.attributes)
 
 
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """networks: each member at its best. nll: Floats [R], the negative log-likelihood of the judged decisions, the mean
-    over the members; customer: Ints [R], whose they are.
-    """
-
-    networks: Networks
-    nll: Floats
-    customer: Ints
-
-
-def train_members(samples: list[Sample], start: Start, settings: OutcomeSettings, told: "Told") -> Trained:
-    """Each member at the check that explains the second sample best, trained on the first.
-
-    Raises TrainingError where a likelihood is not a number: weights that never learned must not pass for trained.
-    """
-    train, judge = samples
-    rng = np.random.default_rng(settings.seed)
-    networks = _Members(train.inputs, start, settings)
-    rows = [_bootstrap(train.customer, rng) for _ in range(settings.members)]
-    plan = _Plan.of(rows, settings)
-    asked = _spread_out(len(judge.inputs), settings.judged)
-    best, nll = networks.copy(), _finite(networks.judged(judge, asked), 0)
-    lowest = nll.mean(axis=1)
-    stale = np.zeros(settings.members, np.int64)
-    for step, batch in enumerate(_batches(rows, plan, rng), 1):
-        networks.learn(train, batch, 1.0 - (step - 1) / plan.steps)
-        if step % plan.between and step < plan.steps:
-            continue
-        judged = _finite(networks.judged(judge, asked), step)
-        better = judged.mean(axis=1) < lowest
-        for kept, now in zip(best, networks.copy(), strict=True):
-            kept[better] = now[better]
-        nll[better] = judged[better]
-        lowest, stale = nll.mean(axis=1), np.where(better, 0, stale + 1)
-        told.part(0.99 * step / plan.steps)
-        if (stale >= settings.patience).all():
-            break
-    told.part(1.0)
-    found = Networks(tuple(best[0:6:2]), tuple(b[:, 0] for b in best[1:6:2]), best[6])
-    return Trained(found, nll.mean(axis=0), judge.customer[asked])
-
-
-def _finite(nll: Floats, step: int) -> Floats:
-    """These negative log-likelihoods [M, R], if they are numbers."""
-    lost = int((~np.isfinite(nll)).any(axis=0).sum())
-    if lost:
-        raise TrainingError(
-            f"outcome model: found a likelihood that is not a number for {lost:,} of {nll.shape[1]:,} judged decisions "
-            f"after {step:,} steps, expected numbers; `nextbest check` shows values out of all proportion"
-        )
-    return nll
-
-
-class _Members:
+class Members:
     """M networks with two hidden layers, as stacked tensors, and their optimiser."""
 
     def __init__(self, inputs: Tensor, start: Start, settings: OutcomeSettings) -> None:
@@ -162,12 +129,14 @@ class _Members:
             self._parameters += [torch.randn(m, a, b, generator=generator) * gain, torch.zeros(m, 1, b)]
         self._parameters[-1] += torch.from_numpy(start.bias.astype(np.float32))
         self._parameters.append(torch.from_numpy(start.links.astype(np.float32)).repeat(m, 1, 1))
-        self._history, self._penalty = torch.from_numpy(start.history), settings.penalty or 0.0
+        self._parameters += _effects(start, settings, generator)
+        self._priced, self._penalty = torch.from_numpy(start.priced), settings.penalty or 0.0
         if self._penalty:
-            self._parameters[0][:, self._history] = 0.0
+            self._parameters[0][:, self._priced] = 0.0
         self._device = inputs.device
         self._parameters = [p.to(self._device).requires_grad_() for p in self._parameters]
-        self._history = self._history.to(self._device)
+        self._priced = self._priced.to(self._device)
+        self._attributes = torch.from_numpy(start.attributes).to(self._device)
         self._unheard = torch.from_numpy(start.unheard).to(self._device)
         self._allowed = torch.from_numpy(start.allowed.astype(np.float32)).to(self._device)
         self._names, self._luck = [torch.from_numpy(n).to(self._device) for n in start.names], generator
@@ -175,8 +144,11 @@ class _Members:
             self._parameters[0].index_fill_(1, self._names[0], 0.0)  # a name that is never heard stays silent
         self._rate = settings.learning_rate
         decayed = {"params": self._parameters[0:6:2], "weight_decay": settings.weight_decay}
+        decay = min(EFFECTS_DECAY * settings.weight_decay, MOST_DECAY)
+        effects = {"params": self._parameters[7:], "weight_decay": decay}
         free = {"params": [*self._parameters[1:6:2], self._parameters[6]], "weight_decay": 0.0}
-        self._optimiser = torch.optim.AdamW([decayed, free], lr=self._rate)
+        groups = [group for group in (decayed, effects, free) if group["params"]]
+        self._optimiser = torch.optim.AdamW(groups, lr=self._rate)
 
     def learn(self, sample: Sample, batch: Ints, pace: float) -> None:
         """One step on decisions [M, b], at this share of the learning rate."""
@@ -201,11 +173,11 @@ class _Members:
         return parts
 
     def _give_up(self, part: float) -> None:
-        """Every column of history loses this much of its norm, in each member; what has less is not heard."""
+        """Every column that has its price loses this much of its norm, in each member; what has less is not heard."""
         with torch.no_grad():
-            weight = self._parameters[0].index_select(1, self._history)
+            weight = self._parameters[0].index_select(1, self._priced)
             norm = weight.norm(dim=2, keepdim=True).clamp(min=1e-12)
-            self._parameters[0].index_copy_(1, self._history, weight * (1.0 - part / norm).clamp(min=0.0))
+            self._parameters[0].index_copy_(1, self._priced, weight * (1.0 - part / norm).clamp(min=0.0))
             self._parameters[0].index_fill_(1, self._unheard, 0.0)
 
     def judged(self, sample: Sample, asked: Ints, block: int = 4096) -> Floats:
@@ -219,63 +191,44 @@ class _Members:
         return np.concatenate(found, axis=1)
 
     def copy(self) -> list[Floats32]:
-        """Weight and bias of each layer in turn, then the links."""
-        *layers, links = (p.detach().cpu().numpy().copy() for p in self._parameters)
-        return [*layers, links * self._allowed.cpu().numpy()]
+        """Weight and bias of each layer in turn, then the links, then query and key of the effects, where there are."""
+        found = [p.detach().cpu().numpy().copy() for p in self._parameters]
+        found[6] *= self._allowed.cpu().numpy()
+        return found
+
+    def networks(self, parts: list[Floats32]) -> Networks:
+        """Of what `copy` gave."""
+        effects = Effects(self._attributes.cpu().numpy(), *parts[7:]) if len(self._attributes) else None
+        return Networks(tuple(parts[0:6:2]), tuple(b[:, 0] for b in parts[1:6:2]), parts[6], effects)
 
     def _run(self, x: Tensor, told: Tensor) -> Tensor:
         """[M, R, in] and [M, R, z] → [M, R, out]."""
         w, links = self._parameters, self._parameters[6] * self._allowed
-        x = torch.relu(torch.baddbmm(w[1], x, w[0]))
-        x = torch.relu(torch.baddbmm(w[3], x, w[2]))
-        output = torch.baddbmm(w[5], x, w[4])
-        if not told.shape[2]:
-            return output
-        linked, others = torch.split(output, [links.shape[2], output.shape[2] - links.shape[2]], dim=2)
-        return torch.cat([linked + torch.bmm(told, links), others], dim=2)
+        hidden = torch.relu(torch.baddbmm(w[1], x, w[0]))
+        hidden = torch.relu(torch.baddbmm(w[3], hidden, w[2]))
+        output = torch.baddbmm(w[5], hidden, w[4])
+        if len(self._attributes):
+            key = torch.bmm(x.index_select(2, self._attributes), w[8])
+            query = torch.bmm(hidden, w[7]).view(*hidden.shape[:2], -1, key.shape[2])
+            output = _added(output, (query @ key[..., None])[..., 0])
+        return _added(output, torch.bmm(told, links)) if told.shape[2] else output
 
 
-def _bootstrap(customer: Ints, rng: np.random.Generator) -> Ints:
-    """The decisions of as many customers as there are, drawn with replacement."""
-    known, first, length = np.unique(customer, return_index=True, return_counts=True)
-    drawn = rng.integers(0, len(known), len(known))
-    start, count = first[drawn], length[drawn]
-    return np.repeat(start - np.cumsum(count) + count, count) + np.arange(count.sum())
+def _effects(start: Start, settings: OutcomeSettings, generator: torch.Generator) -> list[Tensor]:
+    """Query and key where they begin, as of `Effects`: nearly nothing, of names nothing. None without attributes."""
+    members, hidden, own = settings.members, settings.hidden, len(start.attributes)
+    if not own:
+        return []
+    query = torch.randn(members, hidden, start.streams * RANK, generator=generator) * 0.1 * hidden**-0.5
+    key = torch.randn(members, own, RANK, generator=generator)
+    key[:, np.isin(start.attributes, start.names[0])] = 0.0
+    return [query, key]
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """size: decisions in a batch; a_pass: steps that see every decision about once; steps: in all, at most; between:
-    from one check to the next.
-    """
-
-    size: int
-    a_pass: int
-    steps: int
-    between: int
-
-    @staticmethod
-    def of(rows: list[Ints], settings: OutcomeSettings) -> "_Plan":
-        """Smaller batches and more passes for a small log, less than `epochs` passes for a very large one."""
-        n = int(np.mean([len(r) for r in rows]))
-        size = max(1, min(settings.batch, max(16, n // 16), *(len(r) for r in rows)))
-        a_pass = max(1, round(n / size))
-        steps = a_pass * max(settings.epochs, -(-settings.least_steps * size // n))
-        steps = max(1, min(steps, settings.most_steps))
-        return _Plan(size, a_pass, steps, min(a_pass, -(-steps // settings.checks)))
-
-
-def _batches(rows: list[Ints], plan: _Plan, rng: np.random.Generator) -> Iterator[Ints]:
-    """Index arrays [M, b], one for each step; in every pass each member has its own order."""
-    for done in range(0, plan.steps, plan.a_pass):
-        shuffled = np.stack([np.resize(rng.permutation(r), plan.a_pass * plan.size) for r in rows])
-        passes = shuffled.reshape(len(rows), plan.a_pass, plan.size).transpose(1, 0, 2)
-        yield from passes[: plan.steps - done]
-
-
-def _spread_out(n: int, most: int) -> Ints:
-    """At most so many of n rows, evenly spread."""
-    return np.arange(n) if n <= most else np.linspace(0, n - 1, most).astype(np.int64)
+def _added(output: Tensor, more: Tensor) -> Tensor:
+    """[M, R, out] with `more` [M, R, first] added to the first of the outputs."""
+    first, others = torch.split(output, [more.shape[2], output.shape[2] - more.shape[2]], dim=2)
+    return torch.cat([first + more, others], dim=2)
 
 
 class Told:

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from envs.networks import Networks
-from training.members import OutcomeSettings, Sample, Start, Told, Trained, train_members
+from training.members import OutcomeSettings, Sample, Start, Told
+from training.resampled import Trained, train_members
 
 PENALTIES = (1.0, 2.0, 4.0, 8.0)
 """How hard it may be for a column of history to be heard; see `OutcomeSettings.penalty`."""
@@ -39,11 +40,12 @@ def _relaxed(samples: list[Sample], start: Start, settings: OutcomeSettings, fir
     rests for three days. So who was chosen pays less (the relaxed lasso: Meinshausen, Computational Statistics & Data
     Analysis 2007).
     """
-    heard = start.history[(np.linalg.norm(first.networks.weights[0][:, start.history], axis=2) > 0.0).all(axis=0)]
+    priced = start.priced
+    heard = priced[(np.linalg.norm(first.networks.weights[0][:, priced], axis=2) > 0.0).all(axis=0)]
     penalty = settings.penalty or 0.0
     if penalty <= PENALTIES[0] or not len(heard):
         return first  # the lowest price shrinks little
-    chosen = replace(start, unheard=np.union1d(start.unheard, np.setdiff1d(start.history, heard)))
+    chosen = replace(start, unheard=np.union1d(start.unheard, np.setdiff1d(priced, heard)))
     found = train_members(samples, chosen, replace(settings, penalty=RELAXED * penalty), told)
     return found if found.nll.mean() < first.nll.mean() else first
 

@@ -12,6 +12,7 @@ from engine.spec import Spec
 from envs.batch import JourneyBatch
 from envs.carryover import Carryover
 from envs.draws import Draws
+from envs.effects import Effects
 from envs.ensemble import EnsembleOutcomeModel
 from envs.laws import BINS, Evolution, Layout, Scale, Stream, chance, log_odds, number_of
 from envs.networks import Inputs, Networks
@@ -304,7 +305,11 @@ def test_a_saved_model_comes_back(tmp_path: Path) -> None:
     spec = tiny_spec()
     model = model_of(spec)
     carryover = Carryover(np.array([1]), np.array([[-0.5, 0.0, 0.1, 0.2]], np.float32), np.array([7.0], np.float32))
-    model.outcome = replace(model.outcome, carryover=carryover)
+    rng = np.random.default_rng(0)
+    column = spec.encoder.size + np.arange(spec.attributes.size)
+    query, key = rng.normal(size=(2, 3, 4 * 2)).astype(np.float32), rng.normal(size=(2, len(column), 2))
+    effects = Effects(column, query, key.astype(np.float32))
+    model.outcome = replace(model.outcome, carryover=carryover, effects=effects)
     model.save(tmp_path / "model.npz")
     again = EnsembleOutcomeModel.load(tmp_path / "model.npz", spec)
     assert [p.name for p in tmp_path.iterdir()] == ["model.npz"]
@@ -319,6 +324,9 @@ def test_a_saved_model_comes_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.outcome.carryover.effect, carryover.effect)
     np.testing.assert_array_equal(again.outcome.carryover.column, carryover.column)
     np.testing.assert_array_equal(again.outcome.carryover.most, carryover.most)
+    assert again.outcome.effects is not None
+    for part in ("column", "query", "key"):
+        np.testing.assert_array_equal(getattr(again.outcome.effects, part), getattr(effects, part))
 
 
 def test_a_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -331,9 +339,9 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         EnsembleOutcomeModel.load(path, other)
     with np.load(path) as saved:
         arrays = {name: saved[name] for name in saved.files}
-    header = arrays["header"].tobytes().replace(b'"format": 4', b'"format": 3')
+    header = arrays["header"].tobytes().replace(b'"format": 5', b'"format": 4')
     np.savez(path, **(arrays | {"header": np.frombuffer(header, np.uint8)}))
-    with pytest.raises(TrainingError, match=r"found format 3, expected 4.*train again"):
+    with pytest.raises(TrainingError, match=r"found format 4, expected 5.*train again"):
         EnsembleOutcomeModel.load(path, spec)
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(TrainingError, match="corrupt"):

@@ -8,7 +8,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from engine.records import Floats
 from envs.networks import Networks
 from training import selection
-from training.members import OutcomeSettings, Sample, Start, Told, train_members
+from training.members import OutcomeSettings, Sample, Start, Told
+from training.resampled import train_members
 from training.selection import train_ensemble
 
 torch.set_num_threads(1)

@@ -90,11 +90,14 @@ def table(lines: Sequence[Line]) -> str:
         groups.setdefault((str(line.cell["world"]), int(line.cell["customers"])), []).append(line)
     for (name, customers), own in sorted(groups.items()):
         logging = float(np.mean([line.found["logging"]["value"] for line in own]))
-        gain, lasting = told[name] - logging, steady.get(name, told[name]) - logging
+        gain, lasting = told[name] - logging, steady.get(name, np.nan) - logging
         shares = [_shares(line, told[name]) for line in own]
         promoted = [share[line.found["promoted"]] for share, line in zip(shares, own, strict=True)]
         best = [max(share.values()) for share in shares]
-        cells = [f"{lasting / max(gain, 1e-9):.0%}", *(f"{np.mean(x):.0%}" for x in (promoted, best))]
+        cells = [
+            "" if np.isnan(lasting) else f"{lasting / max(gain, 1e-9):.0%}",
+            *(f"{np.mean(x):.0%}" for x in (promoted, best)),
+        ]
         cells += [
             f"{np.mean([s[n] for s in shares if n in s]):.0%}" if any(n in s for s in shares) else "" for n in names
         ]
