@@ -176,8 +176,8 @@ def test_a_targeted_history_does_not_stand_in_for_the_context(tmp_path: Path, mo
     vouchers, an environment that reads customers from their history promises 20 EUR too much.
     """
     place = world("confounded")
-    replay = place.replay(1_200, 28, 0)
-    log = simulate(place, replay, by_policy(place.logging_policy(), 1_200, 0), place.spec, 0)
+    replay = place.replay(2_400, 28, 0)
+    log = simulate(place, replay, by_policy(place.logging_policy(), 2_400, 0), place.spec, 0)
     write_log(tmp_path / "log", place.spec, log, "log", {"world": place.name})
     journeys = Journeys.of(place.spec, read_log(place.spec, tmp_path / "log"))
     voucher, advice = (place.spec.catalogue.row("email", name, "now") for name in ("voucher", "advice"))
