@@ -104,7 +104,7 @@ def train_ppo(
     `gamma_of` the log.
     """
     train, valid = data
-    judged = valid.replay().some(settings.judged, settings.seed)
+    judged = with_upcoming(spec, valid.replay()).some(settings.judged, settings.seed)
     course = Course(
         _environment(spec, model, with_upcoming(spec, train.replay()), settings, scale_of(train)),
         _Judge(spec, model, judged, settings),

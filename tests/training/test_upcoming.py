@@ -27,8 +27,10 @@ def mask_at(spec: Spec, replay: Replay, j: int) -> Bools:
     return np.asarray(mask[0], bool)
 
 
-def test_half_of_the_journeys_happen_when_new_contents_are_there() -> None:
-    spec, (train, _) = PLACE.spec, logged(PLACE, 60, days=10)
+@pytest.mark.parametrize("days", [10, 28])
+def test_half_of_the_journeys_happen_when_new_contents_are_there(days: int) -> None:
+    """Also where they appear between the last decision of the log and the end of its window: nobody was sent them."""
+    spec, (train, _) = PLACE.spec, logged(PLACE, 60, days=days)
     replay = train.replay()
     found = with_upcoming(spec, replay)
     many = len(replay)
@@ -83,7 +85,9 @@ def test_the_environment_hears_names_that_it_met_and_knows_others_by_their_attri
     spec, (train, valid) = PLACE.spec, logged(PLACE, 200, days=8)
     model = fit_outcome_model(spec, train, valid, OutcomeSettings(seed=1, members=2, hidden=8, epochs=2))
     names = spec.encoder.size + np.arange(spec.attributes.size)[spec.attributes.identity]
-    heard = np.linalg.norm(model.outcome.weights[0][:, names], axis=2)
+    assert (model.outcome.weights[0][:, names[4:]] == 0).all()
+    assert model.outcome.effects is not None
+    heard = np.linalg.norm(model.outcome.effects.key[:, spec.attributes.identity], axis=2)
     assert (heard[:, :4] > 0).all()
     assert (heard[:, 4:] == 0).all()
     linked = model.outcome.links[:, -len(names) :]
