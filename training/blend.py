@@ -11,9 +11,11 @@ whole. So a part of the way is one of √KL(π ‖ clone), which grows as s wher
 
 All of the way costs no more error than one policy does: the parts are asked in a fixed sequence, and none is believed
 whose forerunners do not gain for certain themselves (fixed-sequence test: Maurer, Hothorn & Lehmacher 1995; Westfall &
-Krishen 2001). Nobody has to guess beforehand how far is far enough.
+Krishen 2001). There are two, each with half of the error: from the log on, for what only who goes less far can show;
+and from the other end, as the luck of one small step hides what a large one gains for certain. Nobody has to guess
+beforehand how far is far enough.
 
-Fails to help where the first step from the log is a loss, or where even that is more than the log can judge.
+Fails to help where the first step from the log is a loss, or more than the log can judge, and the last one as well.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -64,8 +66,13 @@ def parts(
         yield name, blended(clone, bold, high)
 
 
+def ends(among: Iterable[str]) -> int:
+    """From how many ends those of `among` that are on the way are asked, each with its own part of their error."""
+    return min(2, len(set(WAY) & set(among)))
+
+
 def forerunners(candidate: str, among: Iterable[str]) -> tuple[str, ...]:
-    """Those of `among` that have to gain for certain before this candidate is believed, the first first."""
+    """Those of `among` that go less far than this candidate on the way, the most careful first."""
     there = set(among)
     before = WAY[: WAY.index(candidate)] if candidate in WAY else ()
     return tuple(name for name in before if name in there)
@@ -73,7 +80,7 @@ def forerunners(candidate: str, among: Iterable[str]) -> tuple[str, ...]:
 
 def bolder(candidate: str, among: Iterable[str]) -> tuple[str, ...]:
     """Those of `among` that go further on the same way, the boldest first. Who beats an action for everybody does so by
-    what it does differently: there the sequence begins at the other end.
+    what it does differently: there the sequence begins at this end alone.
     """
     there = set(among)
     after = WAY[WAY.index(candidate) + 1 :] if candidate in WAY else ()
@@ -85,8 +92,10 @@ def abreast(candidate: str, among: Iterable[str]) -> int:
     return len(set(WAY) & set(among)) if candidate in WAY else 1
 
 
-def stopped(candidate: str, bounds: Mapping[str, float | None]) -> str | None:
-    """The first forerunner that is not known to gain; None where all of them do. bounds: the lower bound of each one's
-    gain, None = without support.
+def stopped(candidate: str, bounds: Mapping[str, float | None]) -> tuple[str, ...]:
+    """The first from each end that is not known to gain, before this candidate was asked from there; () where it was
+    from one of them. bounds: the lower bound of each one's gain, None = without support.
     """
-    return next((name for name in forerunners(candidate, bounds) if not (bounds[name] or 0.0) > 0.0), None)
+    from_both = forerunners(candidate, bounds), bolder(candidate, bounds)
+    found = [next((name for name in before if not (bounds[name] or 0.0) > 0.0), None) for before in from_both]
+    return () if None in found else tuple(name for name in found if name is not None)

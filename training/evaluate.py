@@ -21,7 +21,7 @@ from training.blend import abreast
 from training.candidates import CLONE
 from training.differences import Difference, Side, difference
 from training.evaluation import CHAMPION, Evaluation, Reigning, Report, Terms, error_of
-from training.favourite import errors_of, errors_of_choosing, liked
+from training.favourite import Question, errors_of, errors_of_choosing, liked
 from training.harms import limited
 from training.intervals import Estimate, refused
 from training.journeys import Journeys
@@ -72,8 +72,8 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
     likely: tuple[str, ...] = ()
     if setting.valid is not None:
         with story.stage("asking who is most likely to be worth promoting"):
-            customers = len(setting.test.customer_ids)
-            likely = liked(candidates, setting.spec, setting.valid, setting.model, customers, seed)
+            question = Question(len(setting.test.customer_ids), setting.terms.contacts, seed)
+            likely = liked(candidates, setting.spec, setting.valid, setting.model, question)
     error, favourite = error_of(setting.terms.look), next(iter(likely), None)
     errors, choosing = errors_of(candidates, favourite, error), errors_of_choosing(candidates, likely, error)
     judge = Judge(setting.spec, setting.test, setting.behaviour, seed, min(errors.values()), setting.model)

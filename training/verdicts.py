@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 
 from training import report as drawing
-from training.blend import forerunners, stopped
+from training.blend import bolder, forerunners, stopped
 from training.candidates import CONSTANTS
 from training.differences import NO_GAIN, weakest
 from training.evaluation import CHAMPION, Evaluation, Reigning, Report
@@ -75,15 +75,15 @@ def harmless(harms: Mapping[str, Harm], segments: Sequence[Segment]) -> bool:
 
 
 def on_the_way(verdict: Verdict, bounds: Mapping[str, float | None]) -> Verdict:
-    """The verdict with one more check, for who goes further from the log than others do on the same way, and passes
-    all other checks: do these gain for certain too? bounds: the lower bound of each candidate's gain.
+    """The verdict with one more check, for who is on a way from the log with others, and passes all other checks: do
+    those who go less far gain for certain, or those who go further? bounds: the lower bound of each candidate's gain.
     """
-    before = forerunners(verdict.candidate, bounds)
-    if not before or not verdict.passed:
+    if not verdict.passed or not (forerunners(verdict.candidate, bounds) or bolder(verdict.candidate, bounds)):
         return verdict
     missing = stopped(verdict.candidate, bounds)
-    found = f"{missing}, which goes less far, does not gain for certain" if missing else "who goes less far gains too"
-    return replace(verdict, checks=(*verdict.checks, Check("way", found, missing is None)))
+    found = f"neither {' nor '.join(missing)}, before it on both sides of the way, gains for certain"
+    check = Check("way", found if missing else "all before it on one side of the way gain as well", not missing)
+    return replace(verdict, checks=(*verdict.checks, check))
 
 
 def against_constants(evaluation: Evaluation, verdict: Verdict, report: Report, unit: str) -> Verdict:
