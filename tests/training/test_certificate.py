@@ -159,12 +159,20 @@ def test_a_model_that_is_wrong_fails_the_checks_made_for_it(
     assert checks <= failed, [(c.name, round(c.strain, 2)) for c in verdict.checks]
 
 
+def silence(model: EnsembleOutcomeModel, stream: int) -> None:
+    """Nothing but its bias says any more whether a stream happens."""
+    model.outcome.weights[-1][:, :, stream] = 0.0
+    model.outcome.links[:, :, stream] = 0.0
+    assert model.outcome.effects is not None
+    query = model.outcome.effects.query
+    query.reshape(*query.shape[:2], model.outcome.effects.streams, -1)[:, :, stream] = 0.0
+
+
 def test_a_model_that_is_deaf_fails_the_probes(model: EnsembleOutcomeModel) -> None:
     """Orders as often as in the log, whatever is sent: only a change of policy shows it."""
     log, order = journeys(2000, 5), stream_of(model, "order")
     deaf = copy.deepcopy(model)
-    deaf.outcome.weights[-1][:, :, order] = 0.0
-    deaf.outcome.links[:, :, order] = 0.0
+    silence(deaf, order)
     deaf.outcome.biases[-1][:, order] = log_odds((log.counts[:, SPEC.fold.kind_index("order")] > 0).mean())
     deaf = EnsembleOutcomeModel(SPEC, deaf.streams, deaf.evolutions, deaf.inputs, deaf.outcome, deaf.context)
     failed = {c.group for c in certificate(SPEC, deaf, log, Uniform(), seed=0).failures()}
@@ -179,8 +187,7 @@ def test_a_model_without_memory_fails_over_journey_time() -> None:
     assert certificate(SPEC, model, later, Uniform(), seed=0).passed
     visit = stream_of(model, "visit")
     rate = (later.counts[:, SPEC.fold.kind_index("visit")] > 0).mean()
-    model.outcome.weights[-1][:, :, visit] = 0.0
-    model.outcome.links[:, :, visit] = 0.0
+    silence(model, visit)
     model.outcome.biases[-1][:, visit] = log_odds(np.array(rate))
     wrong = EnsembleOutcomeModel(SPEC, model.streams, model.evolutions, model.inputs, model.outcome, model.context)
     failed = {c.name for c in certificate(SPEC, wrong, later, Uniform(), seed=0).failures()}

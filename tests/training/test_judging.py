@@ -26,7 +26,7 @@ PLACE = world("confounded")
 
 
 def test_side_by_side_as_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A served bundle, a network and hold, with the environment's word and an error of its own for each."""
+    """A served bundle, a network and chance alone, with the environment's word and an error of its own for each."""
     monkeypatch.setattr("training.environment_values.DECISIONS", (2_000, 2_000))
     spec, (log, _) = PLACE.spec, logged(PLACE, 200, days=6)
     clone = clone_behaviour(spec, log, log, FitSettings(seed=1, epochs=2)).network
@@ -35,9 +35,9 @@ def test_side_by_side_as_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     policies: dict[str, Policy] = {
         "bundle": export_bundle(clone, spec, {"name": "clone"}, tmp_path / "clone").policy,
         "network": NetworkPolicy(clone, attributes),
-        "hold": NetworkPolicy(networks.hold(attributes, spec.encoder.size), attributes),
+        "uniform": NetworkPolicy(networks.uniform(networks.Shape(spec.encoder.size, attributes.shape[1])), attributes),
     }
-    errors, told = {"bundle": 0.01, "network": 0.02, "hold": 0.3}, list[tuple[int, int]]()
+    errors, told = {"bundle": 0.01, "network": 0.02, "uniform": 0.3}, list[tuple[int, int]]()
     judge = Judge(spec, log, policies["network"], model=model)
     alone = judge_all(judge, policies, errors)
     monkeypatch.setenv(WORKERS, "2")

@@ -69,7 +69,8 @@ def ignorant(targeted: Journeys) -> EnsembleOutcomeModel:
     """All it says is how often things happen."""
     model = fit_outcome_model(SPEC, targeted, targeted, QUICK)
     *hidden, last = model.outcome.weights
-    networks = replace(model.outcome, weights=(*hidden, np.zeros_like(last)), links=np.zeros_like(model.outcome.links))
+    nothing = replace(model.outcome, links=np.zeros_like(model.outcome.links), effects=None)
+    networks = replace(nothing, weights=(*hidden, np.zeros_like(last)))
     return with_networks(model, polished(networks, evidence(model, targeted), model.streams))
 
 

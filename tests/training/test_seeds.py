@@ -25,7 +25,7 @@ def test_the_best_by_both_is_kept_but_not_one_that_the_log_cannot_judge(monkeypa
     judge, whatever the environment promises.
     """
     monkeypatch.setattr("training.environment_values.DECISIONS", (4_000, 4_000))
-    spec, (train, valid) = PLACE.spec, logged(PLACE, 900, days=8)
+    spec, (train, valid) = PLACE.spec, logged(PLACE, 1_800, days=8)
     valid = valid.take(np.arange(50))
     clone = clone_behaviour(spec, train, valid, FitSettings(seed=1, epochs=5)).network
     model = fit_outcome_model(spec, train, valid, OutcomeSettings(seed=1, members=2, hidden=16, epochs=6))
