@@ -132,18 +132,19 @@ def timed(run: Run, cell: Cell) -> tuple[dict[str, Any], float]:
 
 
 def commit() -> str:
-    """The commit of this checkout, with + when it has changes; "" outside of git."""
+    """The commit of this checkout, with + when it has changes but for lines that were kept; "" outside of git."""
     try:
-        name = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
+        name = _git("rev-parse", "--short", "HEAD")
+        changed = _git(
+            "status", "--porcelain", "--untracked-files=no", "--", ".", f":(exclude){KEPT.relative_to(ROOT)}"
         )
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return name.stdout.strip()
+    return name + "+" * bool(changed)
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _key(cell: Cell) -> str:
