@@ -129,7 +129,7 @@ class Members:
             self._parameters += [torch.randn(m, a, b, generator=generator) * gain, torch.zeros(m, 1, b)]
         self._parameters[-1] += torch.from_numpy(start.bias.astype(np.float32))
         self._parameters.append(torch.from_numpy(start.links.astype(np.float32)).repeat(m, 1, 1))
-        self._parameters += _effects(start, settings, generator)
+        self._parameters += _effects(inputs, start, settings, generator)
         self._priced, self._penalty = torch.from_numpy(start.priced), settings.penalty or 0.0
         if self._penalty:
             self._parameters[0][:, self._priced] = 0.0
@@ -214,14 +214,17 @@ class Members:
         return _added(output, torch.bmm(told, links)) if told.shape[2] else output
 
 
-def _effects(start: Start, settings: OutcomeSettings, generator: torch.Generator) -> list[Tensor]:
-    """Query and key where they begin, as of `Effects`: nearly nothing, of names nothing. None without attributes."""
+def _effects(inputs: Tensor, start: Start, settings: OutcomeSettings, generator: torch.Generator) -> list[Tensor]:
+    """Query and key where they begin, as of `Effects`: nearly nothing; of names, and of attributes that no decision
+    had, nothing, which would else keep the luck that they begin with. None without attributes.
+    """
     members, hidden, own = settings.members, settings.hidden, len(start.attributes)
     if not own:
         return []
     query = torch.randn(members, hidden, start.streams * RANK, generator=generator) * 0.1 * hidden**-0.5
     key = torch.randn(members, own, RANK, generator=generator)
     key[:, np.isin(start.attributes, start.names[0])] = 0.0
+    key[:, ~(inputs[:, torch.from_numpy(start.attributes).to(inputs.device)] != 0.0).any(dim=0).cpu()] = 0.0
     return [query, key]
 
 

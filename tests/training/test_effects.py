@@ -64,6 +64,22 @@ def test_what_is_trained_is_what_numpy_runs() -> None:
         np.testing.assert_array_equal(output[:, 2:], without.run(inputs, np.full(50, m))[:, 2:])
 
 
+def test_an_attribute_that_no_decision_had_does_nothing() -> None:
+    rng = np.random.default_rng(2)
+    inputs = rng.normal(size=(50, 9)).astype(np.float32)
+    inputs[:, 6] = 0.0
+    links = np.zeros((0, 1))
+    start = Start(np.zeros(4), links, links > 0.0, np.arange(3), attributes=np.arange(4, 9), streams=2)
+    sample = Sample.of(
+        inputs, inputs[:, :0], lambda output, rows: output.square().sum(1), np.arange(50), torch.device("cpu")
+    )
+    members = Members(sample.inputs, start, OutcomeSettings(members=2, hidden=8))
+    members.learn(sample, np.arange(100).reshape(2, 50) % 50, 1.0)
+    key = members.copy()[8]
+    np.testing.assert_array_equal(key[:, 2], 0.0)
+    assert np.abs(np.delete(key, 2, axis=1)).min() > 0.0
+
+
 def test_a_content_that_no_log_has_seen_is_worth_what_it_is_made_of() -> None:
     """Video and sale each were sent, never together: both together are worth most; neither, with the other's topic,
     least. The log holds four contents, which explain it in any of many ways.
