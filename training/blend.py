@@ -66,6 +66,11 @@ def parts(
         yield name, blended(clone, bold, high)
 
 
+def seat_of(candidate: str) -> str:
+    """Whose share of the error is this candidate's? All on the way have one together."""
+    return f"the way to {BOLD}" if candidate in WAY else candidate
+
+
 def ends(among: Iterable[str]) -> int:
     """From how many ends those of `among` that are on the way are asked, each with its own part of their error."""
     return min(2, len(set(WAY) & set(among)))
@@ -92,10 +97,11 @@ def abreast(candidate: str, among: Iterable[str]) -> int:
     return len(set(WAY) & set(among)) if candidate in WAY else 1
 
 
-def stopped(candidate: str, bounds: Mapping[str, float | None]) -> tuple[str, ...]:
+def stopped(candidate: str, bounds: Mapping[str, float | None], sides: int) -> tuple[str, ...]:
     """The first from each end that is not known to gain, before this candidate was asked from there; () where it was
-    from one of them. bounds: the lower bound of each one's gain, None = without support.
+    from one of them. bounds: the lower bound of each one's gain, None = without support. sides: 2 = from both ends, 1 =
+    from the log on alone.
     """
-    from_both = forerunners(candidate, bounds), bolder(candidate, bounds)
-    found = [next((name for name in before if not (bounds[name] or 0.0) > 0.0), None) for before in from_both]
+    ways = (forerunners(candidate, bounds), bolder(candidate, bounds))[:sides]
+    found = [next((name for name in before if not (bounds[name] or 0.0) > 0.0), None) for before in ways]
     return () if None in found else tuple(name for name in found if name is not None)

@@ -17,11 +17,11 @@ from engine.spec import Spec
 from envs.outcomes import OutcomeModel
 from training import summary
 from training.alike import alike
-from training.blend import abreast
+from training.blend import abreast, ends
 from training.candidates import CLONE
 from training.differences import Difference, Side, difference
 from training.evaluation import CHAMPION, Evaluation, Reigning, Report, Terms, error_of
-from training.favourite import Question, errors_of, errors_of_choosing, liked
+from training.favourite import Question, errors_of, liked, shares_of, shares_of_choosing
 from training.harms import limited
 from training.intervals import Estimate, refused
 from training.journeys import Journeys
@@ -75,18 +75,18 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
             question = Question(len(setting.test.customer_ids), setting.terms.contacts, seed)
             likely = liked(candidates, setting.spec, setting.valid, setting.model, question)
     error, favourite = error_of(setting.terms.look), next(iter(likely), None)
-    errors, choosing = errors_of(candidates, favourite, error), errors_of_choosing(candidates, likely, error)
-    judge = Judge(setting.spec, setting.test, setting.behaviour, seed, min(errors.values()), setting.model)
+    shares, choosing = shares_of(candidates, favourite, error), shares_of_choosing(candidates, likely, error)
+    judge = Judge(setting.spec, setting.test, setting.behaviour, seed, min(shares.values()), setting.model)
     found = list[Evaluation]()
     with story.stage("estimating what the candidates are worth") as progress:
-        judged = judge_all(judge, candidates, errors, lambda done, total: progress(done, 2 * total))
+        judged = judge_all(judge, candidates, errors_of(shares), lambda done, total: progress(done, 2 * total))
         constants = alike(setting.spec, setting.test, judge, candidates, judged)
         reigning, side = _reigning(setting, judge)
         others = {name: c.side for name, c in constants.items() if c.side}
         for done, (name, policy) in enumerate(candidates.items()):
             progress(len(candidates) + done, 2 * len(candidates))
             mine = judged[name].side
-            own, alone = choosing.get(name, errors[name]), errors[name] / abreast(name, candidates)
+            own, alone = choosing.get(name, shares[name]), shares[name] / abreast(name, candidates)
             over = [difference(mine, theirs, other, own, seed, judge.luck) for other, theirs in others.items() if mine]
             over += [difference(mine, side, CHAMPION, alone, seed, judge.luck)] if mine and side else []
             found.append(_evaluate((name, policy), judged[name], tuple(over), setting, seed))
@@ -105,6 +105,7 @@ def evaluate(candidates: Mapping[str, Policy], setting: Setting, seed: int = 0, 
         look=setting.terms.look,
         earlier=setting.earlier,
         favourite=favourite,
+        ends=max(1, ends(candidates)),
         choosing=next((n for n in likely if n in choosing), None) if len(set(choosing.values())) > 1 else None,
     )
 

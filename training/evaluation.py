@@ -121,7 +121,9 @@ class Report:
     that nobody has to beat, since they do harm, or do not themselves earn more than the log for certain. look: which
     of several, see `error_of`; None = the only one. earlier: evaluations of this experiment's other trainings that it
     does not know of. favourite: the candidate that has half of the error; None = all have the same. choosing: who has
-    half of the error of the statement that choosing for each customer earns more than any action for everybody.
+    half of the error of the statement that choosing for each customer earns more than any action for everybody. ends:
+    from how many ends those on the way to PPO may be asked, each with its part of their error (training/blend.py); 1 in
+    evaluations of earlier versions.
     """
 
     currency: str
@@ -138,6 +140,7 @@ class Report:
     look: int | None = None
     earlier: int = 0
     favourite: str | None = None
+    ends: int = 1
     choosing: str | None = None
 
     def personalises(self, candidate: str, excused: Collection[str] = ()) -> bool:

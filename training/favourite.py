@@ -18,7 +18,7 @@ import numpy as np
 from engine.policy import Policy
 from engine.spec import Spec
 from envs.outcomes import OutcomeModel
-from training.blend import BOLD, WAY, ends
+from training.blend import BOLD, WAY, ends, seat_of
 from training.candidates import CLONE, CONSTANTS
 from training.harms import MOST_CONTACTS, limited
 from training.intervals import Estimate
@@ -80,29 +80,31 @@ def lower_end(value: float, gain: Estimate, fewer: float) -> float:
     return value - float(np.sqrt(fewer)) * (gain.upper - gain.lower) / 2
 
 
-def errors_of(candidates: Collection[str], favourite: str | None, error: float) -> dict[str, float]:
+def shares_of(candidates: Collection[str], favourite: str | None, error: float) -> dict[str, float]:
     """What each candidate may err of `error`: half for the favourite, the rest for the others alike; equal shares
-    without one. Those on the way to PPO have one share together, for they are asked in fixed sequences, a part of it
-    for each end (training/blend.py). The behaviour clone asks for nothing, and is told what one of the others is.
+    without one. Those on the way to PPO have one share together. The behaviour clone asks for nothing, and is told what
+    one of the others is.
     """
-    shares, parts = _shares(candidates, favourite, error), max(1, ends(candidates))
-    return {name: share / parts if name in WAY else share for name, share in shares.items()}
-
-
-def errors_of_choosing(candidates: Collection[str], likely: Sequence[str], error: float) -> dict[str, float]:
-    """What each candidate that chooses for each customer may err when it is said to earn more than all actions for
-    everybody: a statement of its own, in whose error those who treat all alike have no share. On the way to PPO it is
-    asked from one end. likely: as `liked` says.
-    """
-    who = [name for name in candidates if name not in CONSTANTS]
-    return _shares(who, next((name for name in likely if name in who), None), error)
-
-
-def _shares(candidates: Collection[str], favourite: str | None, error: float) -> dict[str, float]:
-    """Each candidate's share of the error, all on the way to PPO the same."""
-    seats = {name: WAY if name in WAY else (name,) for name in candidates if name != CLONE}
+    seats = {name: seat_of(name) for name in candidates if name != CLONE}
     many = len(set(seats.values()))
     if favourite not in seats or many == 1:
         return dict.fromkeys(candidates, error / max(1, many))
     rest = error / 2 / (many - 1)
     return {name: error / 2 if seats.get(name) == seats[favourite] else rest for name in candidates}
+
+
+def errors_of(shares: Mapping[str, float]) -> dict[str, float]:
+    """What each candidate may err when it is said to gain: its share; on the way to PPO, which is asked in fixed
+    sequences, a part of it for each end (training/blend.py).
+    """
+    parts = max(1, ends(shares))
+    return {name: share / parts if name in WAY else share for name, share in shares.items()}
+
+
+def shares_of_choosing(candidates: Collection[str], likely: Sequence[str], error: float) -> dict[str, float]:
+    """What each candidate that chooses for each customer may err when it is said to earn more than all actions for
+    everybody: a statement of its own, in whose error those who treat all alike have no share. On the way to PPO it is
+    asked from one end. likely: as `liked` says.
+    """
+    who = [name for name in candidates if name not in CONSTANTS]
+    return shares_of(who, next((name for name in likely if name in who), None), error)

@@ -16,6 +16,7 @@ from engine.bundle import Bundle
 from engine.declarations import NAME, NAME_LENGTH
 from engine.errors import TrainingError, nearest
 from training import report as drawing
+from training.blend import seat_of
 from training.candidates import CLONE, CONSTANTS
 from training.card import FILE, Origin, card, spaced
 from training.differences import NO_GAIN
@@ -62,7 +63,8 @@ def choose(report: Report, certified: bool, margin: float = 0.0) -> Choice:
     unit = drawing.per_journey(report.currency)
     evaluations = {e.candidate: e for e in report.evaluations}
     bounds = {name: e.bound for name, e in evaluations.items()}
-    verdicts = {name: on_the_way(judge(e, certified, unit), bounds) for name, e in evaluations.items() if name != CLONE}
+    others = {name: judge(e, certified, unit) for name, e in evaluations.items() if name != CLONE}
+    verdicts = {name: on_the_way(verdict, bounds, report.ends) for name, verdict in others.items()}
     if any(verdicts[name].passed for name in CONSTANTS if name in verdicts):
         for name, verdict in verdicts.items():
             verdicts[name] = against_constants(evaluations[name], verdict, report, unit)
@@ -90,8 +92,8 @@ def _earned(report: Report, winner: Evaluation, verdict: Verdict) -> str:
     """Why this one: what it earns for certain, and over whom."""
     least, unit = drawing.figure(verdict.bound or 0.0), drawing.per_journey(report.currency)
     share = f", the share of look {report.look}," if report.look else ""
-    favourite = f", half of it for {report.favourite}, whose gain these customers would most likely show"
-    half = favourite if report.favourite else ""
+    whose = seat_of(report.favourite) if report.favourite else ""
+    half = f", half of it for {whose}, whose gain these customers would most likely show" if whose else ""
     why = (
         f"it earns at least {least} {unit} more than the log "
         f"({winner.gain.method}, one-sided, error {report.error:.2g}{share} shared by all candidates{half})"

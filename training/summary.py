@@ -7,6 +7,7 @@ from rich.console import Console
 from engine.bundle import Bundle
 from training import heat_maps
 from training import report as drawing
+from training.blend import seat_of
 from training.candidates import CLONE, CONSTANTS
 from training.differences import NO_GAIN, Difference, closest, weakest
 from training.evaluation import ERROR, EVALUATION, Evaluation, Report
@@ -240,12 +241,13 @@ def _notes(report: Report) -> Sequence[str]:
         found.append(f"The champion, {report.champion.model}, {told}.")
     if report.favourite:
         found.append(
-            f"Lower bounds of gains: half of the error of {figure(report.error, digits=2)} is {report.favourite}'s, "
-            "whose gain the test customers will most likely show, by environment and validation customers; "
-            "the others share the rest."
+            f"Lower bounds of gains: half of the error of {report.error:.2g} is {seat_of(report.favourite)}'s, "
+            "whose gain the validation customers expect to be shown; the others share the rest."
         )
     if report.choosing:
-        found.append(f"What choosing adds has an error of its own, as large; half of it is {report.choosing}'s.")
+        found.append(
+            f"What choosing adds has an error of its own, as large; half of it is for {seat_of(report.choosing)}."
+        )
     if report.look is not None:
         share = f"{figure(report.error, digits=2)} of the error of {ERROR:g} that all looks share"
         found.append(f"Look {report.look} has {share}.")

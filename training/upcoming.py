@@ -21,8 +21,11 @@ def with_upcoming(spec: Spec, replay: Replay) -> Replay:
     """The journeys, and as many again at times when new contents are there: each of them whole weeks later, so that
     weekdays and hours are what they were. The replay itself where no content begins after its last decision.
     """
+    if not len(replay):
+        return replay
     begins = {content.valid_from for content in spec.catalogue.contents if content.valid_from is not None}
-    new = sorted(at for at in begins if at > float(np.nanmax(replay.decided_at)))[:MOST]
+    last = float(np.nanmax(replay.decided_at))
+    new = sorted(at for at in begins if at > last)[:MOST]
     if not new:
         return replay
     first = float(replay.decided_at[:, 0].min())

@@ -74,16 +74,22 @@ def harmless(harms: Mapping[str, Harm], segments: Sequence[Segment]) -> bool:
     return all(check.passed for check in _harms(harms, segments))
 
 
-def on_the_way(verdict: Verdict, bounds: Mapping[str, float | None]) -> Verdict:
+def on_the_way(verdict: Verdict, bounds: Mapping[str, float | None], sides: int) -> Verdict:
     """The verdict with one more check, for who is on a way from the log with others, and passes all other checks: do
-    those who go less far gain for certain, or those who go further? bounds: the lower bound of each candidate's gain.
+    those who go less far gain for certain, or, asked from both sides, those who go further? bounds: the lower bound of
+    each candidate's gain. sides: as of `stopped`.
     """
-    if not verdict.passed or not (forerunners(verdict.candidate, bounds) or bolder(verdict.candidate, bounds)):
+    before = (forerunners(verdict.candidate, bounds), bolder(verdict.candidate, bounds))[:sides]
+    if not verdict.passed or not any(before):
         return verdict
-    missing = stopped(verdict.candidate, bounds)
-    found = f"neither {' nor '.join(missing)}, before it on both sides of the way, gains for certain"
-    check = Check("way", found if missing else "all before it on one side of the way gain as well", not missing)
-    return replace(verdict, checks=(*verdict.checks, check))
+    missing = stopped(verdict.candidate, bounds, sides)
+    if not missing:
+        found = "asked first from one end" if not all(before) else "all before it on one side of the way gain as well"
+    elif sides == 1:
+        found = f"{missing[0]}, which goes less far, does not gain for certain"
+    else:
+        found = f"neither {' nor '.join(missing)}, before it on both sides of the way, gains for certain"
+    return replace(verdict, checks=(*verdict.checks, Check("way", found, not missing)))
 
 
 def against_constants(evaluation: Evaluation, verdict: Verdict, report: Report, unit: str) -> Verdict:

@@ -1,6 +1,8 @@
 """Parts of the way to a bold policy, asked in a fixed sequence."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,12 +15,13 @@ from envs.worlds import world
 from tests.training.known_logs import logged
 from tests.training.test_gate import evaluation, harm, over, report
 from training import gate
-from training.blend import BOLD, PARTS, WAY, abreast, bolder, forerunners, parts, stopped
+from training.blend import BOLD, PARTS, WAY, abreast, bolder, ends, forerunners, parts, stopped
 from training.candidates import CLONE
 from training.clone import FitSettings, Fitted, clone_behaviour
 from training.distil import DistilSettings, distil
 from training.divergence import divergence
-from training.favourite import errors_of
+from training.evaluation import Report
+from training.favourite import errors_of, shares_of
 from training.network import NetworkPolicy, TwoTower, blended, linear
 from training.panels import probabilities_of
 from training.tilted import Favouring
@@ -82,8 +85,9 @@ def test_nobody_is_believed_before_all_who_come_first_from_one_end(bounds: Mappi
     for place, name in enumerate(there):
         assert forerunners(name, bounds) == tuple(there[:place])
         assert bolder(name, bounds) == tuple(reversed(there[place + 1 :]))
-        assert (not stopped(name, bounds)) == (all(gains[:place]) or all(gains[place + 1 :]))
-    assert not stopped("greedy", bounds)
+        assert (not stopped(name, bounds, 1)) == all(gains[:place])
+        assert (not stopped(name, bounds, 2)) == (all(gains[:place]) or all(gains[place + 1 :]))
+    assert not stopped("greedy", bounds, 2)
     assert forerunners("greedy", bounds) == ()
     assert (abreast(BOLD, bounds), abreast("greedy", bounds)) == (len({*there, BOLD} & set(bounds)), 1)
 
@@ -96,11 +100,11 @@ def test_the_way_errs_no_more_often_than_one_candidate(gains: tuple[float, ...],
     """True gains in standard errors, estimates with luck in common; wrong is who passes and gains nothing."""
     rng, logs, error = np.random.default_rng(1), 4_000, 0.05
     luck = np.sqrt(alike) * rng.normal(size=(logs, 1)) + np.sqrt(1.0 - alike) * rng.normal(size=(logs, len(WAY)))
-    lower = np.array(gains) + luck - norm.isf(errors_of([CLONE, *WAY], None, error)[BOLD])
+    lower = np.array(gains) + luck - norm.isf(errors_of(shares_of([CLONE, *WAY], None, error))[BOLD])
     wrong = 0
     for found in lower:
         bounds = dict(zip(WAY, map(float, found), strict=True))
-        passed = [name for name, b in bounds.items() if b > 0.0 and not stopped(name, bounds)]
+        passed = [name for name, b in bounds.items() if b > 0.0 and not stopped(name, bounds, ends(WAY))]
         wrong += any(gains[WAY.index(name)] <= 0 for name in passed)
     assert wrong / logs <= error + 3.0 * np.sqrt(error * (1.0 - error) / logs)
 
@@ -122,12 +126,23 @@ def test_the_way_errs_no_more_often_than_one_candidate(gains: tuple[float, ...],
 def test_the_gate_goes_as_far_as_the_log_can_follow(bounds: tuple[float | None, ...], champion: str) -> None:
     """From the log on, or back from the other end, where one small step was out of luck."""
     asked = [evaluation(name, bound) for name, bound in zip(WAY, bounds, strict=True)]
-    found = gate.choose(report(evaluation(CLONE, 0.0), *reversed(asked)), certified=True)
+    found = gate.choose(replace(report(evaluation(CLONE, 0.0), *reversed(asked)), ends=2), certified=True)
     assert found.champion == champion
     refused = {v.candidate: v.why for v in found.verdicts if not v.passed}
     beyond = [name for name, b in zip(WAY, bounds, strict=True) if name in refused and (b or 0.0) > 0.0]
     weak = [n for n, b in zip(WAY, bounds, strict=True) if not (b or 0.0) > 0.0]
     assert all(f"way: neither {weak[0]} nor {weak[-1]}, before it on both" in refused[name] for name in beyond)
+
+
+def test_an_evaluation_of_an_earlier_version_is_asked_from_one_end() -> None:
+    """Its bounds spend all of the error of the way from the log on; nothing is left for the other end."""
+    asked = [evaluation("ppo_25", -0.1), evaluation("ppo", 0.5)]
+    told = json.loads(report(evaluation(CLONE, 0.0), *asked).to_json())
+    del told["ends"]
+    found = gate.choose(Report.from_json(json.dumps(told)), certified=True)
+    assert found.champion == CLONE
+    assert "way: ppo_25, which goes less far, does not gain for certain" in [v.why for v in found.verdicts]
+    assert gate.choose(replace(Report.from_json(json.dumps(told)), ends=2), certified=True).champion == "ppo"
 
 
 def test_one_who_goes_further_without_support_shows_nothing_for_the_others() -> None:

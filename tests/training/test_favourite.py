@@ -14,7 +14,7 @@ from training.blend import WAY
 from training.candidates import CLONE
 from training.clone import FitSettings, clone_behaviour
 from training.evaluation import ERROR
-from training.favourite import Question, errors_of, errors_of_choosing, liked, lower_end
+from training.favourite import Question, errors_of, liked, lower_end, shares_of, shares_of_choosing
 from training.fit import fit_outcome_model
 from training.intervals import Estimate, refused
 from training.journeys import Journeys
@@ -28,7 +28,8 @@ NAMES = st.sets(st.sampled_from([CLONE, *WAY, "greedy", "constant", "hold", "uni
 @given(NAMES, st.sampled_from(["ppo", "ppo_50", "hold", "nobody", None]))
 def test_shares_of_the_error_never_add_up_to_more(names: set[str], favourite: str | None) -> None:
     """The way to PPO, asked in a fixed sequence from each end, spends what one candidate does."""
-    found = errors_of(names, favourite, 0.05)
+    shares = shares_of(names, favourite, 0.05)
+    found = errors_of(shares)
     assert set(found) == names
     way = [name for name in names if name in WAY]
     others = [name for name in names if name not in (CLONE, *WAY)]
@@ -36,6 +37,8 @@ def test_shares_of_the_error_never_add_up_to_more(names: set[str], favourite: st
     sequences = way[:2]  # of one alone there is one
     assert sum(found[name] for name in (*sequences, *others)) <= 0.05 + 1e-12
     assert all(share > 0.0 for share in found.values())
+    assert {name: share for name, share in shares.items() if name not in way} == {n: found[n] for n in names - {*way}}
+    assert sum(shares[name] for name in (*way[:1], *others)) <= 0.05 + 1e-12
     if favourite in (*way, *others) and len(others) + bool(way) > 1:
         assert found[favourite] == pytest.approx(0.025 / (max(1, len(sequences)) if favourite in way else 1))
         seat = way if favourite in way else [favourite]
@@ -47,7 +50,7 @@ def test_shares_of_the_error_never_add_up_to_more(names: set[str], favourite: st
 
 def test_who_treats_all_alike_takes_nothing_from_those_who_choose() -> None:
     names = [CLONE, *WAY, "greedy", "fitted_q", "constant", "hold"]
-    found = errors_of_choosing(names, ("hold", "greedy", "ppo"), 0.05)
+    found = shares_of_choosing(names, ("hold", "greedy", "ppo"), 0.05)
     assert set(found) == set(names) - {"constant", "hold"}
     assert found["greedy"] == pytest.approx(0.025)
     assert found["ppo"] == found["ppo_25"] == found["fitted_q"] == pytest.approx(0.0125)

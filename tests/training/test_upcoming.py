@@ -52,6 +52,11 @@ def test_a_log_that_met_all_contents_stays_as_it_is() -> None:
     assert with_upcoming(place.spec, replay) is replay
 
 
+def test_nobody_has_nothing_ahead() -> None:
+    nobody = logged(PLACE, 20, days=4)[0].replay().take(np.zeros(0, np.int64))
+    assert with_upcoming(PLACE.spec, nobody) is nobody
+
+
 def test_of_many_beginnings_the_first_count_and_what_customers_bring_along_moves_with_them() -> None:
     replay = logged(PLACE, 20, days=6)[0].replay()
     end = float(np.nanmax(replay.until))
